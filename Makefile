@@ -36,7 +36,7 @@ types: bootstrap
 	@echo "check: mypy --strict" && $(BIN)/mypy --strict src
 
 imports: bootstrap
-	@echo "check: import contracts" && $(BIN)/lint-imports
+	@echo "check: import contracts" && $(BIN)/lint-imports --no-logo
 
 tree: bootstrap
 	@echo "check: tracked files" && $(BIN)/python tools/check_tree.py
