@@ -29,6 +29,7 @@ PIP_INDEX_OPTIONS = ["--" + option for option in ("index-url", "extra-index-url"
 # Documentation may show the home directory of these people; nobody builds there.
 EXAMPLE_PEOPLE = "alice|bob|carol|dave|erin|you|user|me"
 HOME_DIRECTORY = re.compile(rf"(?<![\w.~-])/(?:home|Users)/(?!(?:{EXAMPLE_PEOPLE})\b)[\w.-]+/")
+BUILD_WORKSPACE = re.compile(r"(?<![\w./~*$}-])/(?:work|workspace|workspaces|builds)/\w+")
 WINDOWS_HOME = re.compile(rf"[A-Za-z]:\\Users\\(?!(?:{EXAMPLE_PEOPLE})\b)\w+")
 
 
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 def tracked_files() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -62,9 +63,9 @@ def reasons_against(line: str) -> Iterator[str]:
     for place in own_places():
         if re.search(rf"(?<![\w.]){re.escape(place)}(?=[/\s\"'`:,)]|$)", line):
             yield f"names this machine's path {place}"
-    for pattern in (HOME_DIRECTORY, WINDOWS_HOME):
+    for pattern in (HOME_DIRECTORY, WINDOWS_HOME, BUILD_WORKSPACE):
         if found := pattern.search(line):
-            yield f"names a home directory ({found.group()})"
+            yield f"names a directory of the machine it was written on ({found.group()})"
 
 
 def own_places() -> list[str]:
