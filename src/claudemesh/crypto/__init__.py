@@ -1,0 +1,1 @@
+"""Pure functions of bytes: no I/O, no clock, no randomness that was not given."""
