@@ -1,0 +1,1 @@
+"""The rules of the wire without I/O: bytes, events and `now` in; bytes, actions and deadlines out."""
