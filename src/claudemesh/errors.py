@@ -220,7 +220,7 @@ class AddressError(ClaudemeshError):
         "unknown_message": "List messages with `claudemesh inbox --all`.",
         "unknown_mesh_alias": "List the meshes with `claudemesh mesh list`.",
         "ambiguous_mesh": "Name the mesh with --mesh; list them with `claudemesh mesh list`.",
-        "no_mesh": "Join one with `claudemesh join LINK`, or start one with `claudemesh up` or `claudemesh mesh create`.",
+        "no_mesh": "Join one with `claudemesh join LINK`, or start one with `claudemesh up`.",
     }
 
 
