@@ -23,12 +23,14 @@ def encode_message(message: Message) -> bytes:
 
 def decode_peer_message(frame: bytes | str, max_bytes: int = limits.MAX_FRAME_BYTES) -> PeerMessage:
     """Read a frame that a peer sent to a broker, or raise `Malformed`."""
-    return _decode(_peer_decoder, frame, max_bytes)
+    message: PeerMessage = _decode(_peer_decoder, frame, max_bytes)
+    return message
 
 
 def decode_broker_message(frame: bytes | str, max_bytes: int = 4 * limits.MAX_FRAME_BYTES) -> BrokerMessage:
     """Read a frame that a broker sent to a peer, or raise `Malformed`."""
-    return _decode(_broker_decoder, frame, max_bytes)
+    message: BrokerMessage = _decode(_broker_decoder, frame, max_bytes)
+    return message
 
 
 def decode_send(frame: bytes | str) -> Send:

@@ -288,13 +288,13 @@ class PeerLink:
         self.broker = challenge.broker
         match self._dialler:
             case Member() as member:
-                reply = self.encode(self._hello(challenge, member, now), now)
+                reply: bytes | None = self.encode(self._hello(challenge, member, now), now)
             case LinkHolder() as holder:
                 claim = handshake.make_claim(challenge, holder.invite, holder.mesh_prefix, now)
                 reply = self.encode(Claim(c=claim), now)
-            case Founder():
+            case _:
                 self.state = LinkState.UPLOADING
-                return Greeted(challenge.broker, None)
+                reply = None
         return Greeted(challenge.broker, reply)
 
     def _hello(self, challenge: ChallengeBody, member: Member, now: UnixMillis) -> Hello:
