@@ -64,7 +64,7 @@ def _revoke(state: RosterState, body: Body) -> None:
 
 def _rekey(state: RosterState, body: Body) -> None:
     member = state.members[body["by"]]
-    state.members[member.id] = replace(member, box=body["box"], card_floor=body["cs"])
+    state.members[member.id] = replace(member, box=body["box"], card_floor=body["cs"], rekeyed_seq=body["seq"])
     _touch(state, member.id, body["seq"])
 
 

@@ -48,6 +48,8 @@ class Member:
     revoked_seq: int | None = None
     card_floor: int = 0
     """Cards with a lower number are void; raised by `rekey`."""
+    rekeyed_seq: int | None = None
+    """Seq of the last `rekey`: what was sealed before it was sealed to a key that may be stolen."""
 
 
 @dataclass(frozen=True, slots=True)
