@@ -1,0 +1,192 @@
+"""The daemon's local protocol: frames, error objects, and the blocking client (docs/spec/ipc.md §2).
+
+    frame    = u32be length ‖ JSON object, at most 4 MiB
+    request  = {"v": 1, "version": client's version, "op": …, "args": {…}}
+    answer   = ({"progress": {…}} | {"event": {…}})* ({"ok": {…}} | {"error": {…}})
+
+A command is a short-lived process, so that this module imports neither asyncio nor the cryptography.
+"""
+
+import json
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from claudemesh import __version__
+from claudemesh.errors import ClaudemeshError, LocalError, Unreachable
+
+VERSION: Final = 1
+MAX_FRAME_BYTES: Final = 4 << 20
+CONNECT_TIMEOUT_S: Final = 5.0
+LENGTH: Final = struct.Struct(">I")
+
+Object = dict[str, Any]
+Progress = Callable[[Object], None]
+
+
+class AnsweredError(Exception):
+    """The daemon answered with an error; `error` is its object, docs/spec/ipc.md §3."""
+
+    def __init__(self, error: Object) -> None:
+        super().__init__(str(error.get("code")))
+        self.error = error
+
+
+class Client:
+    """One connection to the daemon; requests follow one another on it.
+
+    Raises:
+        LocalError: `daemon_unreachable` when nobody answers on the socket, or not one of ours.
+    """
+
+    def __init__(self, path: Path, timeout_s: float | None = None) -> None:
+        self._socket = _connect(path)
+        self._socket.settimeout(timeout_s)
+        self._stream = self._socket.makefile("rb")
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+    def call(self, op: str, args: Object, progress: Progress | None = None) -> Object:
+        """Ask for one operation and wait for its answer.
+
+        Raises:
+            AnsweredError: The daemon refused; its object says what took effect.
+            LocalError: `daemon_unreachable`; the connection ended before the answer.
+        """
+        steps = self.stream(op, args, progress)
+        try:
+            while True:
+                next(steps)
+        except StopIteration as end:
+            answer: Object = end.value
+            return answer
+
+    def stream(self, op: str, args: Object, progress: Progress | None = None) -> Iterator[Object]:
+        """Ask for an operation that reports events: yields each, and returns the answer at the end."""
+        request = {"v": VERSION, "version": __version__, "op": op, "args": args}
+        self._write(encode_frame(request))
+        while True:
+            frame = self._read()
+            if "ok" in frame:
+                return frame["ok"]
+            if "error" in frame:
+                raise AnsweredError(frame["error"])
+            if "event" in frame:
+                yield frame["event"]
+            elif "progress" in frame and progress is not None:
+                progress(frame["progress"])
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            self._socket.sendall(frame)
+        except OSError as error:
+            raise LocalError("daemon_unreachable", "it closed the connection") from error
+
+    def _read(self) -> Object:
+        try:
+            (length,) = LENGTH.unpack(self._exactly(LENGTH.size))
+            return decode_frame(self._exactly(check_length(length)))
+        except TimeoutError as error:
+            raise LocalError("daemon_unreachable", "it did not answer in time") from error
+        except OSError as error:
+            raise LocalError("daemon_unreachable", "the connection broke") from error
+
+    def _exactly(self, length: int) -> bytes:
+        found = self._stream.read(length)
+        if found is None or len(found) < length:
+            raise LocalError("daemon_unreachable", "it stopped before it answered")
+        return found
+
+
+def encode_frame(content: Object) -> bytes:
+    """One frame. A lone surrogate cannot be written, and becomes a question mark."""
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return LENGTH.pack(check_length(len(body))) + body
+
+
+def decode_frame(body: bytes) -> Object:
+    """The object of one frame.
+
+    Raises:
+        LocalError: `daemon_unreachable`; these bytes are not a frame of ours.
+    """
+    try:
+        found = json.loads(body)
+    except ValueError as error:
+        raise LocalError("daemon_unreachable", "the frame is not JSON") from error
+    if not isinstance(found, dict):
+        raise LocalError("daemon_unreachable", "the frame is not an object")
+    return found
+
+
+def check_length(length: int) -> int:
+    """`length`, when a frame may have it; checked before anything of that size is allocated."""
+    if length > MAX_FRAME_BYTES:
+        raise LocalError("daemon_unreachable", f"a frame of {length} bytes is too large")
+    return length
+
+
+def error_object(error: ClaudemeshError) -> Object:
+    """An error as `--json` and the socket show it, docs/spec/ipc.md §3. It holds no secret and no message text."""
+    return {
+        "code": error.code,
+        "message": error.detail or error.hint(),
+        "hint": error.hint(),
+        "retryable": error.retryable,
+        "retry_after_ms": error.retry_after_ms,
+        "exit_code": error.exit_code,
+        "took_effect": _took_effect(error),
+    }
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """The operating-system user at the other end of a Unix socket; None where the system cannot tell."""
+    if sys.platform == "linux":
+        size = struct.calcsize("3i")
+        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        return int(uid)
+    if sys.platform == "darwin":
+        local_level, peer_credentials = 0, 1
+        version_and_uid = connection.getsockopt(local_level, peer_credentials, 76)[:8]
+        return int(struct.unpack("=II", version_and_uid)[1])
+    return None
+
+
+def _took_effect(error: ClaudemeshError) -> str:
+    said = getattr(error, "took_effect", None)
+    if isinstance(said, str):
+        return said
+    unknown = isinstance(error, Unreachable) or error.code in ("internal", "interrupted", "daemon_unreachable")
+    return "unknown" if unknown else "nothing"
+
+
+def _connect(path: Path) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise LocalError("daemon_unreachable", "this system has no Unix sockets")
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(CONNECT_TIMEOUT_S)
+    try:
+        connection.connect(str(path))
+    except OSError as error:
+        connection.close()
+        raise LocalError("daemon_unreachable", "nobody listens on its socket") from error
+    uid = peer_uid(connection)
+    if uid is not None and uid != os.getuid():
+        connection.close()
+        raise LocalError("daemon_unreachable", "another user listens on its socket")
+    return connection
