@@ -1,0 +1,1 @@
+"""What the broker keeps: mailboxes, rosters, cards, attestations, presence and the audit log."""
