@@ -4,7 +4,7 @@ A frame is one JSON object in one WebSocket text message; `t` names its type. Un
 ignored, unknown types refused. `rid` is a number that the peer chooses; the answer repeats it.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -225,6 +225,10 @@ class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     retry_after_ms: Count | None = None
 
 
+NO_ENVELOPE: Final = msgspec.Raw()
+"""Stands for an absent `e`: msgspec decodes no union of Raw and None. It is falsy, and left out when encoded."""
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One mailbox row: `q` its number for `ack`, `at` when it was accepted.
 
@@ -233,7 +237,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     q: int
     at: UnixMillis
-    e: msgspec.Raw | None = None
+    e: msgspec.Raw = NO_ENVELOPE
     st: Statement | None = None
 
 
