@@ -7,6 +7,7 @@ ClaudemeshError                 whose fault · what took effect
 │   ├── Unopenable                no key of ours opens it
 │   ├── RosterRefused             a roster entry breaks a rule of the log
 │   ├── EnvelopeRefused           an opened message contradicts its envelope, the roster or the clock
+│   ├── EpochRefused              a channel's epoch was made or handed on against the rules
 │   └── LinkRefused               an invite link cannot be used
 ├── RosterConflict              the broker contradicts itself · the mesh is frozen, with proof
 ├── Refused                     the other side said no · nothing (or as `took_effect` says)
@@ -96,6 +97,7 @@ class Unopenable(Invalid):
         "box_open": "The message was not encrypted to this peer by that sender, or was altered on the way.",
         "secretbox_open": "The ciphertext does not open with the key that it names, or the passphrase is wrong.",
         "stale_key": "The message was encrypted to a key that this peer no longer holds; the sender will be told.",
+        "no_epoch_key": "The message is of an epoch whose secret this peer does not hold; it asks for it if it may.",
     }
 
 
@@ -132,6 +134,20 @@ class EnvelopeRefused(Invalid):
         "replay": "The message was received before.",
         "unproven_roster_claim": "The sender names a roster head that no broker signature proves.",
         "unsupported_content": "The message has a content type that this version does not handle.",
+        "not_in_channel": "The sender is not in the channel.",
+        "epoch_from_future": "The sender names a roster that is older than the epoch it used.",
+    }
+
+
+class EpochRefused(Invalid):
+    """An epoch of a channel was made or handed on against the rules. Nothing is read or sent with it."""
+
+    CODES: ClassVar[dict[str, str]] = {
+        "epoch": "The record of an epoch is of another mesh, or of something that has no epochs.",
+        "epoch_author": "The epoch was made by a session or peer that was not entitled to.",
+        "epoch_commit": "The secret is not the one that the epoch commits to; the rotator may be cheating.",
+        "no_slot": "The epoch came without its secret for this peer; it is asked for, or a new epoch is made.",
+        "not_entitled": "The peer that asks for the epoch's secret was not in the channel when it was made.",
     }
 
 

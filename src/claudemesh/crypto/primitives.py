@@ -104,6 +104,26 @@ def box_open(ciphertext: bytes, nonce: bytes, public: str, secret: bytes) -> byt
         raise Unopenable("box_open") from error
 
 
+def box_once(plaintext: bytes, nonce: bytes, public: str, secret: bytes) -> bytes:
+    """`crypto_box_easy` for a pair of keys that meets once: nothing of it stays in memory.
+
+    Raises:
+        Unopenable: The public key is of low order or not 32 bytes; nothing was encrypted.
+    """
+    try:
+        return bytes(sodium.crypto_box_easy(plaintext, nonce, bytes.fromhex(public), secret))
+    except (nacl.exceptions.CryptoError, ValueError, TypeError) as error:
+        raise Unopenable("box_open") from error
+
+
+def box_open_once(ciphertext: bytes, nonce: bytes, public: str, secret: bytes) -> bytes:
+    """Open a `box_once` from `public`, or raise `Unopenable`."""
+    try:
+        return bytes(sodium.crypto_box_open_easy(ciphertext, nonce, bytes.fromhex(public), secret))
+    except (nacl.exceptions.CryptoError, ValueError, TypeError) as error:
+        raise Unopenable("box_open") from error
+
+
 def secretbox(plaintext: bytes, nonce: bytes, key: bytes) -> bytes:
     """`crypto_secretbox_easy` under a 32-byte key."""
     return bytes(sodium.crypto_secretbox_easy(plaintext, nonce, key))
