@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -24,6 +24,7 @@ VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 4 << 20
 CONNECT_TIMEOUT_S: Final = 5.0
 LENGTH: Final = struct.Struct(">I")
+_PLATFORM: Final[str] = sys.platform
 
 Object = dict[str, Any]
 Progress = Callable[[Object], None]
@@ -76,20 +77,36 @@ class Client:
             answer: Object = end.value
             return answer
 
-    def stream(self, op: str, args: Object, progress: Progress | None = None) -> Iterator[Object]:
+    def stream(self, op: str, args: Object, progress: Progress | None = None) -> Generator[Object, None, Object]:
         """Ask for an operation that reports events: yields each, and returns the answer at the end."""
         request = {"v": VERSION, "version": __version__, "op": op, "args": args}
         self._write(encode_frame(request))
         while True:
             frame = self._read()
             if "ok" in frame:
-                return frame["ok"]
+                answer: Object = frame["ok"]
+                return answer
             if "error" in frame:
                 raise AnsweredError(frame["error"])
             if "event" in frame:
                 yield frame["event"]
             elif "progress" in frame and progress is not None:
                 progress(frame["progress"])
+
+    def wait_for_end(self, within_s: float) -> None:
+        """Wait until the daemon closes the connection.
+
+        Raises:
+            LocalError: `daemon_unreachable`; it did not in time.
+        """
+        self._socket.settimeout(within_s)
+        try:
+            while self._socket.recv(4_096):
+                pass
+        except TimeoutError as error:
+            raise LocalError("daemon_unreachable", "it did not stop in time") from error
+        except OSError:
+            return
 
     def _write(self, frame: bytes) -> None:
         try:
@@ -108,7 +125,7 @@ class Client:
 
     def _exactly(self, length: int) -> bytes:
         found = self._stream.read(length)
-        if found is None or len(found) < length:
+        if len(found) < length:
             raise LocalError("daemon_unreachable", "it stopped before it answered")
         return found
 
@@ -156,14 +173,11 @@ def error_object(error: ClaudemeshError) -> Object:
 
 def peer_uid(connection: socket.socket) -> int | None:
     """The operating-system user at the other end of a Unix socket; None where the system cannot tell."""
-    if sys.platform == "linux":
-        size = struct.calcsize("3i")
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-        return int(uid)
-    if sys.platform == "darwin":
-        local_level, peer_credentials = 0, 1
-        version_and_uid = connection.getsockopt(local_level, peer_credentials, 76)[:8]
-        return int(struct.unpack("=II", version_and_uid)[1])
+    if hasattr(socket, "SO_PEERCRED"):  # Linux: struct ucred {pid, uid, gid}
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[1])
+    if _PLATFORM == "darwin":  # struct xucred {version, uid, …} by LOCAL_PEERCRED at level SOL_LOCAL
+        return int(struct.unpack("=II", connection.getsockopt(0, 1, 76)[:8])[1])
     return None
 
 

@@ -16,6 +16,7 @@ from claudemesh.daemon.ipc import AnsweredError, Client
 from claudemesh.errors import LocalError
 
 START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 15.0
 LOCKED_RETRY_S: Final = 5.0
 """How long a daemon that another program starts at this moment may take to open its socket."""
 _POLL_S: Final = 0.05
@@ -55,14 +56,9 @@ def connect(config: ConfigDir, say: Say | None = None) -> Client:
     return client
 
 
-def start_in_background(config: ConfigDir) -> bool:
-    """Start the daemon. False when it runs already."""
-    client = running(config)
-    if client is not None:
-        client.close()
-        return False
-    connect(config).close()
-    return True
+def wait_until_gone(client: Client) -> None:
+    """Return when the daemon at the other end of `client` has ended: it closes its connections last of all."""
+    client.wait_for_end(STOP_TIMEOUT_S)
 
 
 @contextlib.contextmanager
@@ -140,6 +136,11 @@ def _first_line(descriptor: int) -> bytes:
             break
         line += chunk
     return line
+
+
+def _readable(descriptor: int, within_s: float) -> bool:
+    """Whether there is something to read before the deadline; on Windows a pipe cannot be asked, and is read."""
+    return sys.platform == "win32" or bool(select.select([descriptor], [], [], max(0.0, within_s))[0])
 
 
 if sys.platform == "win32":

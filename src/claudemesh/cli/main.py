@@ -1,0 +1,139 @@
+"""The command `claudemesh`: finds the module of a verb, and turns every failure into words and an exit code.
+
+Only the module of the verb that is run gets imported, so that a command starts fast.
+"""
+
+import importlib
+import json
+import os
+import sys
+from typing import Final, NamedTuple, NoReturn
+
+import click
+
+from claudemesh import __version__
+from claudemesh.cli.verb import show_error
+from claudemesh.daemon.ipc import AnsweredError, Object, error_object
+from claudemesh.errors import ClaudemeshError, LocalError, UsageError
+
+
+class Entry(NamedTuple):
+    """Where a verb is implemented, and its line in the list of verbs."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+VERBS: Final[dict[str, Entry]] = {
+    "up": Entry("up", "up", "Start talking on this machine: daemon, embedded broker and the mesh `local`."),
+    "join": Entry("join", "join", "Join a mesh by an invite link."),
+    "invite": Entry("invite", "invite", "Make an invite link; list and revoke invites."),
+    "peers": Entry("peers", "peers", "List the peers of a mesh and who is online."),
+    "send": Entry("send", "send", "Send a message and say how far it came."),
+    "inbox": Entry("inbox", "inbox", "Show received messages."),
+    "watch": Entry("inbox", "watch", "Follow messages as they arrive."),
+    "message": Entry("message", "message", "Show the timeline of one message: where it is, and who says so."),
+    "whoami": Entry("peers", "whoami", "Show your addresses and keys."),
+    "verify": Entry("peers", "verify", "Show the safety number to compare with a peer by voice."),
+    "mesh": Entry("mesh", "mesh", "Create, list, show, leave or move a mesh."),
+    "device": Entry("device", "device", "Link another device of yours."),
+    "backup": Entry("backup", "backup", "Write an encrypted copy of your keys."),
+    "restore": Entry("backup", "restore", "Bring back the keys of a backup."),
+    "doctor": Entry("doctor", "doctor", "Check this machine, the daemon and the brokers, with remedies."),
+    "daemon": Entry("daemon", "daemon", "Start, stop and inspect the daemon."),
+    "broker": Entry("broker", "broker", "Run a broker."),
+    "completion": Entry("completion", "completion", "Print the completion script of a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module when that verb is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = VERBS.get(cmd_name)
+        if entry is None:
+            return None
+        found = getattr(importlib.import_module(f"claudemesh.cli.{entry.module}"), entry.attribute)
+        return found if isinstance(found, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise click.UsageError(f"There is no command {args[0]!r}.{_nearest(args[0])}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="claudemesh %(version)s")
+def cli() -> None:
+    """A wire between coding agents: end-to-end encrypted messages by name.
+
+    Every command takes --json; docs/cli.md is the reference. Exit codes: 0 done, 1 defect, 2 usage,
+    3 this machine, 4 address, 5 refused, 6 unreachable or too late, 7 integrity.
+
+    \b
+    Start:   claudemesh up
+             claudemesh invite              # on the other side: claudemesh join LINK
+             claudemesh send bob.desktop "the build is green"
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with the exit code of what happened."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        cli.main(prog_name="claudemesh", standalone_mode=False)
+        sys.stdout.flush()
+    except AnsweredError as error:
+        _leave(error.error, as_json)
+    except ClaudemeshError as error:
+        _leave(error_object(error), as_json)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        _leave(_usage(error), as_json)
+    except (click.Abort, KeyboardInterrupt):
+        _leave(error_object(LocalError("interrupted")), as_json)
+    except BrokenPipeError:
+        # The reader of a pipe went away, as `| head` does; the interpreter must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        _leave(error_object(LocalError("disk", _os_error(error))), as_json)
+    except Exception as error:  # noqa: BLE001 - a defect must not show a stack trace that holds a secret
+        _leave(error_object(LocalError("internal", type(error).__name__)) | {"exit_code": 1}, as_json)
+    sys.exit(0)
+
+
+def _leave(error: Object, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"error": error}))
+    else:
+        show_error(error)
+    sys.exit(int(error.get("exit_code", 1)))
+
+
+def _usage(error: click.ClickException) -> Object:
+    command = getattr(getattr(error, "ctx", None), "command_path", "claudemesh")
+    described = error_object(UsageError("usage", error.format_message()))
+    return described | {"hint": f"See `{command} --help`."}
+
+
+def _os_error(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+def _nearest(word: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, VERBS, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

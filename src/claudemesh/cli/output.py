@@ -1,0 +1,94 @@
+"""Text for a person: tables, times, colours. Every cell is shown as data, because a peer may have chosen it."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from claudemesh.daemon.rendering import visible
+
+_UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+
+
+def now_ms() -> int:
+    """This machine's clock, in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def ago(at: int, now: int) -> str:
+    """How long ago `at` was: "just now", "3 h ago"; "never" for 0."""
+    if not at:
+        return "never"
+    return "just now" if now - at < 5_000 else f"{span(now - at)} ago"
+
+
+def span(length_ms: int) -> str:
+    """A length of time in its largest whole unit."""
+    for unit, size in _UNITS:
+        if length_ms >= size:
+            return f"{length_ms // size} {unit}"
+    return "0 s"
+
+
+def until(at: int, now: int) -> str:
+    """A moment in the future for a person: the time today, else the date (local time)."""
+    near = at - now < 18 * 3_600_000
+    return time.strftime("%H:%M" if near else "%Y-%m-%d", time.localtime(at / 1000))
+
+
+def clock(at: int) -> str:
+    """A moment to the second, local time; empty for 0."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at / 1000)) if at else ""
+
+
+def fingerprint(key: str) -> str:
+    """The beginning of a key in groups of four digits, for a person to compare."""
+    return " ".join(key[index : index + 4] for index in range(0, 16, 4))
+
+
+def good(text: str) -> str:
+    return styled(text, "green")
+
+
+def bad(text: str) -> str:
+    return styled(text, "red")
+
+
+def styled(text: str, colour: str) -> str:
+    """`text` in a colour where somebody sees it and has not asked for none (NO_COLOR)."""
+    return click.style(text, fg=colour) if _is_terminal() and not os.environ.get("NO_COLOR") else text
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under headings: drawn by rich on a terminal, as aligned columns everywhere else."""
+    cells = [[visible(cell) for cell in row] for row in rows]
+    if _is_terminal():
+        return _drawn(headings, cells)
+    widths = [max(len(row[column]) for row in [list(headings), *cells]) for column in range(len(headings))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [list(headings), *cells]
+    ]
+
+
+def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        drawn.add_column(heading, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(drawn)
+    return captured.get().rstrip("\n").split("\n")
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()

@@ -1,0 +1,73 @@
+"""`claudemesh peers`, `whoami`, `verify`: who is who."""
+
+from collections.abc import Iterator
+
+import click
+
+from claudemesh.cli.completing import complete_peer
+from claudemesh.cli.output import ago, fingerprint, now_ms, table
+from claudemesh.cli.verb import Verb, mesh_option, verb
+from claudemesh.daemon.ipc import Object
+from claudemesh.daemon.rendering import visible
+
+
+@click.command(epilog="Example: claudemesh peers --mesh team")
+@mesh_option
+@verb
+def peers(verb: Verb, mesh: str) -> None:
+    """List the peers of a mesh and who is online.
+
+    The names and keys come from the roster, which every peer verifies; who is online is what the
+    broker says.
+    """
+    verb.answer(verb.ask("peers", mesh=mesh, presence=True), _listed)
+
+
+@click.command(epilog="Example: claudemesh whoami")
+@click.option("--mesh", default="", metavar="MESH", help="Only this mesh.")
+@verb
+def whoami(verb: Verb, mesh: str) -> None:
+    """Show your addresses and keys."""
+    verb.answer(verb.ask("whoami", mesh=mesh), _identities)
+
+
+@click.command(epilog="Example: claudemesh verify bob.desktop")
+@click.argument("peer", shell_complete=complete_peer)
+@mesh_option
+@verb
+def verify(verb: Verb, peer: str, mesh: str) -> None:
+    """Show the safety number to compare with a peer by voice.
+
+    Thirty digits made of both keys. When the other side reads out the same ones, nobody stands
+    between you.
+    """
+    verb.answer(verb.ask("verify", mesh=mesh, peer=peer), _verified)
+
+
+def _listed(answer: Object) -> Iterator[str]:
+    rows = [_row(one, answer["presence"]) for one in answer["peers"]]
+    yield from table(("ADDRESS", "KEY", "ROLE", "TRUST", "ONLINE", "SESSIONS"), rows)
+    if not answer["presence"]:
+        yield "The broker could not be asked who is online."
+
+
+def _row(one: Object, presence: bool) -> tuple[str, ...]:
+    online = "?" if not presence else "yes" if one["online"] else ago(one["last_seen_at"], now_ms())
+    sessions = ", ".join(session["label"] or session["key"][:8] for session in one["sessions"])
+    return one["address"], fingerprint(one["key"]), one["role"], one["trust"], online, sessions
+
+
+def _identities(answer: Object) -> list[str]:
+    if not answer["identities"]:
+        return ["no mesh yet: claudemesh up, claudemesh mesh create, or claudemesh join LINK"]
+    rows = [
+        (one["mesh"], one["address"], one["role"], fingerprint(one["peer"]), fingerprint(one["user_key"]))
+        for one in answer["identities"]
+    ]
+    return table(("MESH", "ADDRESS", "ROLE", "PEER KEY", "USER KEY"), rows)
+
+
+def _verified(answer: Object) -> Iterator[str]:
+    yield f"{visible(answer['address'])} in {visible(answer['mesh'])}, key {fingerprint(answer['key'])}"
+    yield f"  {answer['safety_number']}"
+    yield "Ask for the same number on the other side by voice: it must be equal, digit by digit."

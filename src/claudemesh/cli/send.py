@@ -1,0 +1,103 @@
+"""`claudemesh send`: one message, and how far it came."""
+
+import sys
+
+import click
+
+from claudemesh.cli.completing import complete_peer
+from claudemesh.cli.durations import Duration
+from claudemesh.cli.output import ago, now_ms, until
+from claudemesh.cli.verb import Verb, mesh_option, verb
+from claudemesh.daemon.ipc import Object
+from claudemesh.daemon.rendering import visible
+from claudemesh.errors import UsageError
+
+_MAX_TEXT_BYTES = 512 << 10
+_MINUTE_MS = 60_000
+
+
+@click.command(epilog='Example: claudemesh send bob.desktop "the build is green" --wait replied --timeout 5m')
+@click.argument("to", shell_complete=complete_peer)
+@click.argument("text")
+@click.option("--priority", type=click.Choice(["now", "next", "low"]), default="next", show_default=True)
+@click.option("--reply-to", default="", metavar="ID", help="The message that this one answers.")
+@click.option("--wait", type=click.Choice(["accepted", "delivered", "read", "replied"]), help="Wait for this stage.")
+@click.option(
+    "--timeout", type=Duration(), default=_MINUTE_MS, metavar="TIME", help="How long to wait; 60s by default."
+)
+@click.option("--expires", type=Duration(), default=0, metavar="TIME", help="Drop it after this; 14d by default.")
+@click.option("--as", "session", default="", metavar="LABEL", help="Send as the session that `watch` opened here.")
+@mesh_option
+@verb
+def send(
+    verb: Verb,
+    to: str,
+    text: str,
+    priority: str,
+    reply_to: str,
+    wait: str | None,
+    timeout: int,
+    expires: int,
+    session: str,
+    mesh: str,
+) -> None:
+    """Send a message and say how far it came.
+
+    TEXT is the message, or `-` to read it from standard input. The stage that is printed is the one
+    reached: `queued` is durable here, `accepted` at the broker; later ones are signed by the
+    recipient (`claudemesh message ID`).
+    """
+    answer = verb.ask(
+        "send",
+        mesh=mesh,
+        to=to,
+        text=_from_input() if text == "-" else text,
+        priority=priority,
+        reply_to=reply_to,
+        expires_in_ms=expires,
+        session=session,
+        wait=wait or "",
+        timeout_ms=timeout,
+    )
+    verb.answer(answer, lambda sent: sent_lines(sent, now_ms()))
+
+
+def sent_lines(sent: Object, now: int) -> list[str]:
+    """One line per recipient: how far, why no further, until when it is kept; then the replies."""
+    lines = [f"{sent['id']}  {_progress_of(one, sent, now)}" for one in sent["to"]]
+    for reply in sent["replies"]:
+        lines += reply_lines(reply)
+    return lines
+
+
+def reply_lines(reply: Object) -> list[str]:
+    """A message as the block in which only the body is the peer's."""
+    from claudemesh.cli.inbox import block
+
+    return block(reply).split("\n")
+
+
+def _progress_of(one: Object, sent: Object, now: int) -> str:
+    address, stage = visible(one["address"]), one["stage"]
+    reason = f" ({visible(one['code'])})" if one["code"] else ""
+    if stage == "queued":
+        unreachable = "" if sent["link"] == "open" else f"; the broker is not reached ({visible(sent['link'])})"
+        return f"queued for {address}{reason}{unreachable}; will be sent until {until(sent['expires_at'], now)}"
+    if stage != "accepted":
+        return f"{stage}{reason}; {address}"
+    if one["online"]:
+        return f"accepted; {address} is online"
+    if one["online"] is None:
+        return f"accepted; for {address}, until {until(sent['expires_at'], now)}"
+    seen = f"was last seen {ago(one['last_seen_at'], now)}" if one["last_seen_at"] else "was never seen"
+    return f"accepted; {address} {seen}; will wait until {until(sent['expires_at'], now)}"
+
+
+def _from_input() -> str:
+    raw = sys.stdin.buffer.read(_MAX_TEXT_BYTES + 1)
+    if len(raw) > _MAX_TEXT_BYTES:
+        raise UsageError("usage", "a message is at most 512 KiB long")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError("usage", "what stands on standard input is not UTF-8 text") from error

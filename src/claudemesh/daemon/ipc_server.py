@@ -1,0 +1,201 @@
+"""The daemon's end of the local protocol: one task per connection, one operation at a time (docs/spec/ipc.md §2)."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from claudemesh import __version__
+from claudemesh.daemon.config_dir import PRIVATE_FILE
+from claudemesh.daemon.ipc import LENGTH, VERSION, check_length, error_object, peer_uid
+from claudemesh.daemon.logs import log_defect, log_event
+from claudemesh.daemon.schema import Answer, Args
+from claudemesh.errors import ClaudemeshError, LocalError, UsageError
+
+MAX_CONNECTIONS: Final = 256
+WRITE_TIMEOUT_S: Final = 30.0
+"""A reader that takes nothing for this long is dropped, so that it cannot hold messages in memory."""
+_ANY_VERSION: Final = frozenset({"daemon.status", "daemon.stop"})
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One verb. A following one lasts until the other end hangs up; any other is finished even then."""
+
+    args: type[Args]
+    run: Callable[[Any, "Reply"], Awaitable[Answer]]
+    follows: bool = False
+
+
+class _Request(msgspec.Struct, frozen=True, kw_only=True):
+    v: int
+    op: str
+    version: str = ""
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Reply:
+    """What an operation may say before it is finished."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    async def event(self, event: Answer) -> None:
+        """Report one event; waits while the reader is slow.
+
+        Raises:
+            ConnectionError: Nobody reads any more.
+        """
+        await self.write({"event": event})
+
+    async def progress(self, text: str, done: int = 0, total: int = 0) -> None:
+        """Say what takes time. Nothing happens when nobody reads any more."""
+        with contextlib.suppress(ConnectionError):
+            await self.write({"progress": {"text": text, "done": done, "total": total}})
+
+    async def write(self, frame: dict[str, Any]) -> None:
+        """Write one frame."""
+        body = msgspec.json.encode(frame)
+        self._writer.write(LENGTH.pack(check_length(len(body))) + body)
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self._writer.drain()
+        except TimeoutError as error:
+            self._writer.transport.abort()
+            raise ConnectionError("the reader stopped reading") from error
+
+
+class IpcServer:
+    """Serves operations on a Unix socket that only this user can use. The caller holds the directory's lock."""
+
+    def __init__(self, path: Path, operations: Mapping[str, Operation]) -> None:
+        self._path = path
+        self._operations = operations
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen, in place of any socket that a daemon left behind."""
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        previous = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(previous)
+        self._path.chmod(PRIVATE_FILE)
+        self._server = await asyncio.start_unix_server(self._connected, sock=listener)
+
+    async def close(self) -> None:
+        """Stop listening, end followers and wait for operations that are being finished."""
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            if self._is_ours(writer):
+                await self._converse(reader, Reply(writer))
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, LocalError):
+            pass  # hung up, a frame that is too large, or the daemon stops
+        except Exception as error:  # noqa: BLE001 - one connection must not end the daemon
+            log_defect("connection", error)
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    def _is_ours(self, writer: asyncio.StreamWriter) -> bool:
+        connection = writer.get_extra_info("socket")
+        uid = peer_uid(connection)
+        if uid is not None and uid != os.getuid():
+            log_event("foreign_user_refused")
+            return False
+        if len(self._connections) > MAX_CONNECTIONS:
+            log_event("too_many_connections", count=len(self._connections))
+            return False
+        return True
+
+    async def _converse(self, reader: asyncio.StreamReader, reply: Reply) -> None:
+        pending: asyncio.Task[bytes] = asyncio.create_task(_read_frame(reader))
+        try:
+            while True:
+                body = await pending
+                pending = asyncio.create_task(_read_frame(reader))
+                await reply.write(await self._answer(body, reply, pending))
+        finally:
+            pending.cancel()
+            await asyncio.gather(pending, return_exceptions=True)
+
+    async def _answer(self, body: bytes, reply: Reply, hang_up: asyncio.Task[bytes]) -> dict[str, Any]:
+        op = "?"
+        try:
+            request = _request(body)
+            op = request.op
+            operation = self._operations.get(op)
+            if operation is None:
+                raise UsageError("usage", "the daemon does not know this operation")
+            _check_version(request)
+            args = _arguments(request.args, operation.args)
+            return {"ok": await _perform(operation, args, reply, hang_up)}
+        except ClaudemeshError as error:
+            log_event("op_failed", op=op, code=error.code)
+            return {"error": error_object(error)}
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one operation must not end the daemon
+            log_defect(op, error)
+            return {"error": error_object(LocalError("internal", f"{op}: {type(error).__name__}"))}
+
+
+async def _perform(operation: Operation, args: Args, reply: Reply, hang_up: asyncio.Task[bytes]) -> Answer:
+    """Run an operation; a follower ends when the other end hangs up, any other when it is finished."""
+    task = asyncio.ensure_future(operation.run(args, reply))
+    try:
+        if operation.follows:
+            await asyncio.wait({task, hang_up}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ConnectionError("the follower hung up")
+        return await asyncio.shield(task)
+    except (asyncio.CancelledError, ConnectionError):
+        if operation.follows:
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> bytes:
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    return await reader.readexactly(check_length(length))
+
+
+def _request(body: bytes) -> _Request:
+    try:
+        return msgspec.json.decode(body, type=_Request)
+    except msgspec.DecodeError as error:
+        raise UsageError("usage", f"the request is not one of ours: {error}") from error
+
+
+def _check_version(request: _Request) -> None:
+    if request.op in _ANY_VERSION or (request.v == VERSION and request.version == __version__):
+        return
+    asked = "".join(one for one in request.version[:20] if one.isalnum() or one in ".+-")
+    raise LocalError("daemon_version", f"the daemon is {__version__}, the command {asked or 'unknown'}")
+
+
+def _arguments(raw: msgspec.Raw, kind: type[Args]) -> Args:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError as error:
+        raise UsageError("usage", str(error)) from error
