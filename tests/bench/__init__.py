@@ -1,0 +1,1 @@
+"""Measurements: `make bench` prints one table and writes build/bench.json (docs/benchmarks.md)."""
