@@ -53,6 +53,8 @@ def test_web_form_means_the_same_link() -> None:
         f"“{OPEN.text()}”!",
         f"**{OPEN.text()}**",
         f"`{OPEN.text()}`,",
+        f"_{OPEN.text()}_",
+        f"_**{OPEN.text()}**_.",
         OPEN.text()[:30] + "\n" + OPEN.text()[30:],
         OPEN.text()[:30] + "\r\n    " + OPEN.text()[30:50] + "\t" + OPEN.text()[50:],
         OPEN.text() + "?",
@@ -61,6 +63,15 @@ def test_web_form_means_the_same_link() -> None:
 )
 def test_link_is_repaired_when_a_chat_program_wrapped_or_quoted_it(damaged: str) -> None:
     assert parse_link(damaged) == OPEN
+
+
+@pytest.mark.parametrize("wrap", ["{}", "_{}_", "*_{}_*", "<{}>."])
+def test_underscore_that_belongs_to_the_secret_stays(wrap: str) -> None:
+    """One secret in 64 ends with the sign that some chat programs use for emphasis."""
+    link = InviteLink("wss://broker.example/ws", PREFIX, SEED[:15] + b"?")
+    assert link.text().endswith("_")
+
+    assert parse_link(wrap.format(link.text())) == link
 
 
 @pytest.mark.parametrize(

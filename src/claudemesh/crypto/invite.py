@@ -21,7 +21,7 @@ SEED_BYTES: Final = 16
 MAX_LABEL_CHARACTERS: Final = 40
 _OPEN: Final = 1
 _PERSONAL: Final = 2
-_TRAILING: Final = ".,;:!?)>]}\"'”’»*_`"
+_TRAILING: Final = ".,;:!?)>]}\"'”’»*`"
 _LEADING: Final = "(<[{\"'“‘«*_`"
 _LINK = re.compile(r"(?P<scheme>ic|ic\+ws|ic\+unix|https)://(?P<host>[^#\s]+?)/j/?#(?P<fragment>\S+)\Z", re.IGNORECASE)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
@@ -65,7 +65,7 @@ def parse_link(text: str) -> InviteLink:
     Raises:
         LinkRefused: `link_form`, with what is wrong; nothing was contacted. The secret is not quoted.
     """
-    compact = "".join(text.split()).lstrip(_LEADING).rstrip(_TRAILING)
+    compact = _unwrapped("".join(text.split()))
     if not compact:
         raise LinkRefused("link_form", "the link is empty")
     match = _LINK.match(compact)
@@ -81,6 +81,19 @@ def parse_link(text: str) -> InviteLink:
         mesh_label=_label(labels[0]) if labels else "",
         inviter_label=_label(labels[1]) if len(labels) > 1 else "",
     )
+
+
+def _unwrapped(compact: str) -> str:
+    """Take off quotes, brackets, emphasis and punctuation around a link.
+
+    A secret may itself end with "_", so one is taken off at the end only for each at the front.
+    """
+    bare = compact.lstrip(_LEADING)
+    opened = compact[: len(compact) - len(bare)]
+    bare = bare.rstrip(_TRAILING)
+    for _ in range(opened.count("_")):
+        bare = bare.removesuffix("_").rstrip(_TRAILING)
+    return bare
 
 
 def _secret_bytes(secret: str) -> bytes:
