@@ -63,6 +63,14 @@ class Leased(msgspec.Struct, frozen=True, gc=False):
     attestation: Digest | None
 
 
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Rows of one mailbox that its peer has recorded."""
+
+    mesh: MeshId
+    peer: PeerId
+    qs: Sequence[int]
+
+
 class Undelivered(msgspec.Struct, frozen=True, gc=False):
     """An envelope that left its mailbox without an acknowledgement: it expired, or `to` was revoked."""
 
@@ -150,7 +158,7 @@ class Store(Protocol):
         """Store envelopes, in order, each with one audit row `send`.
 
         A submission whose (mesh, to, sender, id) is stored already, or stands earlier in the same call, gets
-        the first one's answer. Concurrent calls are stored together: call it with as little as one.
+        the first one's answer. A few large calls cost less than many small ones: gather while one is under way.
         """
 
     async def lease(self, mesh: MeshId, peer: PeerId, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:
@@ -163,10 +171,13 @@ class Store(Protocol):
         """End every lease of a link that has ended, and its right to get one by `Submission.lease`."""
 
     async def acknowledge(self, mesh: MeshId, peer: PeerId, qs: Sequence[int], now: UnixMillis) -> int:
-        """Delete rows of a mailbox that its peer has recorded; returns how many there were.
+        """`acknowledge_many` for one mailbox."""
+
+    async def acknowledge_many(self, acks: Sequence[Acknowledgement], now: UnixMillis) -> list[int]:
+        """Delete rows that their peers have recorded; returns how many there were, for each of `acks`.
 
         Numbers that are unknown or belong to another mailbox are ignored, so it may be repeated. One audit row
-        `acknowledge` with the count, none when the count is zero.
+        `acknowledge` with the count for each of `acks`, none when its count is zero.
         """
 
     async def next_due(self, now: UnixMillis) -> UnixMillis | None:
@@ -235,7 +246,7 @@ class Store(Protocol):
         """Those of `digests` that are kept."""
 
     async def expire_attestations(self, now: UnixMillis) -> int:
-        """Delete attestations whose time has passed and that no queued envelope names; returns how many."""
+        """Delete attestations that ended longer ago than an envelope may be queued; returns how many."""
 
     # Presence
 
