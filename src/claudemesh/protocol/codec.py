@@ -6,7 +6,7 @@ import msgspec
 
 from claudemesh.errors import Malformed
 from claudemesh.protocol import limits
-from claudemesh.protocol.messages import BrokerMessage, Message, PeerMessage, Send
+from claudemesh.protocol.messages import BrokerMessage, Message, PeerMessage, Post, PublishedEpoch, Send
 
 T = TypeVar("T")
 
@@ -14,6 +14,8 @@ _encoder = msgspec.json.Encoder()
 _peer_decoder = msgspec.json.Decoder(PeerMessage)
 _broker_decoder = msgspec.json.Decoder(BrokerMessage)
 _send_decoder = msgspec.json.Decoder(Send)
+_envelope_decoder = msgspec.json.Decoder(Send | Post)
+_epoch_decoder = msgspec.json.Decoder(PublishedEpoch)
 
 
 def encode_message(message: Message) -> bytes:
@@ -36,6 +38,17 @@ def decode_broker_message(frame: bytes | str, max_bytes: int = 4 * limits.MAX_FR
 def decode_send(frame: bytes | str) -> Send:
     """Read the `send` frame inside a delivery, or raise `Malformed`."""
     return _decode(_send_decoder, frame, limits.MAX_FRAME_BYTES)
+
+
+def decode_envelope(frame: bytes | str) -> Send | Post:
+    """Read the `send` or `post` frame inside a delivery, or raise `Malformed`."""
+    envelope: Send | Post = _decode(_envelope_decoder, frame, limits.MAX_FRAME_BYTES)
+    return envelope
+
+
+def decode_epoch(published: bytes | str) -> PublishedEpoch:
+    """Read the epoch inside a delivery, or raise `Malformed`."""
+    return _decode(_epoch_decoder, published, limits.MAX_FRAME_BYTES)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], frame: bytes | str, max_bytes: int) -> T:

@@ -16,6 +16,8 @@ MAX_BODY_BYTES: Final = 512 << 10
 MAX_HEADER_BYTES: Final = 4_096
 MAX_IDS_PER_FRAME: Final = 64
 """Message ids in one `accepted` or `ack`, receipts in one `cm/receipt`."""
+MAX_EPOCH_SLOTS: Final = 10_000
+"""Members of one channel; their slots fill three quarters of a frame."""
 MAX_PUSH_BYTES: Final = 256 << 10
 MAX_UNACKNOWLEDGED_PUSHES: Final = 256
 """Envelopes leased to one link before it must acknowledge some."""
@@ -29,6 +31,7 @@ ATTESTATION_DEFAULT_MS: Final = DAY_MS
 CARD_ROTATION_MS: Final = 7 * DAY_MS
 BOX_SECRET_GRACE_MS: Final = 14 * DAY_MS
 INVITE_MAX_MS: Final = 90 * DAY_MS
+EPOCH_MAX_MS: Final = 7 * DAY_MS
 STALE_HEAD_MS: Final = 10 * MINUTE_MS
 WITHHELD_RETRIES: Final = 3
 WITHHELD_WINDOW_MS: Final = 30 * SECOND_MS
@@ -55,6 +58,8 @@ MAILBOX_ROWS: Final = 10_000
 MAILBOX_BYTES: Final = 256 << 20
 APPENDS_PER_MINUTE_PER_PEER: Final = 60
 CARD_INTERVAL_MS: Final = 10 * SECOND_MS
+EPOCH_INTERVAL_MS: Final = 2 * SECOND_MS
+"""Between two epochs that one peer publishes for one scope."""
 OPEN_INVITES_PER_ISSUER: Final = 64
 CHANNELS_PER_PEER: Final = 256
 

@@ -18,6 +18,8 @@ Hex16 = Annotated[str, msgspec.Meta(min_length=32, max_length=32, pattern="^[0-9
 Key = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 """A key that is looked up, never used as it is: its length bounds it, the look-up checks it."""
 Label = Annotated[str, msgspec.Meta(max_length=128)]
+Slot = Annotated[str, msgspec.Meta(min_length=72, max_length=72)]
+"""First 8 hex digits of the box key that it is for, and 48 bytes in base64url."""
 RequestId = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Status = Literal["idle", "busy", "away"]
@@ -91,6 +93,49 @@ class Send(Message, frozen=True, kw_only=True, tag="send", rename={"sender": "fr
     ct: Annotated[str, msgspec.Meta(max_length=limits.MAX_FRAME_BYTES)]
     nbf: Count | None = None
     exp: Count | None = None
+
+
+class Post(Message, frozen=True, kw_only=True, tag="post", rename={"sender": "from"}):
+    """Ask the broker to store one channel message for every subscriber; in OPEN only. wire.md §5.5.
+
+    Answered by `accepted` or `refused` with the same `id` and `chan`; sent again it is answered again and
+    stored once. As in `send`, every field but `chan` is a hint: what counts is signed and encrypted
+    inside `ct`. `ep` names the epoch, `att` the session's attestation.
+    """
+
+    mesh: Key
+    sender: Key
+    chan: Hex16
+    ep: Key
+    id: Hex16
+    prio: Priority
+    rs: Count
+    att: Key
+    nonce: Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
+    ct: Annotated[str, msgspec.Meta(max_length=limits.MAX_FRAME_BYTES)]
+    nbf: Count | None = None
+    exp: Count | None = None
+
+
+class PutEpoch(Message, frozen=True, kw_only=True, tag="put_epoch"):
+    """Publish a new epoch of a scope, with one slot for each member; answered by `ok`. wire.md §5.6.
+
+    `st` is the record, `att` names the attestation of the session that signed it, `slots` stand in the
+    ascending order of the ids of those who were in the scope at the record's `rs`.
+    """
+
+    rid: RequestId
+    st: Statement
+    att: Key
+    slots: Annotated[list[Slot], msgspec.Meta(min_length=1, max_length=limits.MAX_EPOCH_SLOTS)]
+
+
+class Subscribe(Message, frozen=True, kw_only=True, tag="subscribe"):
+    """Say whether this peer wants the posts of a channel; answered by `ok`. wire.md §5.7."""
+
+    rid: RequestId
+    chan: Hex16
+    on: bool
 
 
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):
@@ -226,19 +271,29 @@ class Refused(Message, frozen=True, kw_only=True, tag="refused"):
 
 
 NO_ENVELOPE: Final = msgspec.Raw()
-"""Stands for an absent `e`: msgspec decodes no union of Raw and None. It is falsy, and left out when encoded."""
+"""Stands for an absent `e` or `ep`: msgspec decodes no union of Raw and None. It is falsy, and left out when encoded."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One mailbox row: `q` its number for `ack`, `at` when it was accepted.
 
-    Either `e`, the `send` frame as its sender wrote it, or `st`, a broker's notice (context `sys`).
+    One of `e`, the `send` or `post` frame as its sender wrote it; `st`, a broker's notice (context
+    `sys`); `ep`, a `PublishedEpoch`, with `slot`, this peer's slot of it.
     """
 
     q: int
     at: UnixMillis
     e: msgspec.Raw = NO_ENVELOPE
     st: Statement | None = None
+    ep: msgspec.Raw = NO_ENVELOPE
+    slot: Label = ""
+
+
+class PublishedEpoch(msgspec.Struct, frozen=True):
+    """What all members get of a `put_epoch`: the record, and the name of its signer's attestation."""
+
+    st: Statement
+    att: Key
 
 
 class Push(Message, frozen=True, kw_only=True, tag="push"):
@@ -359,6 +414,7 @@ BrokerMessage = (
 
 ACCEPT_FIELDS: dict[str, Any] = {"v": (1,), "mesh": "hex32", "at": "int", "r": list}
 ACCEPT_ROW_FIELDS: dict[str, Any] = {"id": "hex16", "to": "hex32", "n": "int", "h": "hex32"}
+ACCEPT_POST_ROW_FIELDS: dict[str, Any] = {"id": "hex16", "chan": "hex16", "n": "int", "h": "hex32"}
 SYS_FIELDS: dict[str, Any] = {
     "v": (1,),
     "mesh": "hex32",
