@@ -271,7 +271,7 @@ class Refused(Message, frozen=True, kw_only=True, tag="refused"):
 
 
 NO_ENVELOPE: Final = msgspec.Raw()
-"""Stands for an absent `e` or `ep`: msgspec decodes no union of Raw and None. It is falsy, and left out when encoded."""
+"""Stands for an absent `e` or `ep`: msgspec decodes no union of Raw and None. Falsy, and left out when encoded."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
