@@ -19,6 +19,7 @@ from claudemesh.protocol.delivery import (
     Outcome,
     Queued,
     RecipientNacked,
+    RecipientRemoved,
     Sealed,
     Settled,
     Stage,
@@ -62,15 +63,18 @@ EVENTS: dict[str, Event] = {
     "nack stale_key": RecipientNacked("stale_key"),
     "nack other": RecipientNacked("no_such_code"),
     "expiry": ExpiryPassed(),
+    "removed": RecipientRemoved(),
 }
 ACCEPTED = (Settled(Outcome.ACCEPTED), (Action.REPORT,))
 RESEAL = (Queued(), (Action.REFRESH, Action.SEAL))
 TRANSMIT = (InFlight(RESEND), (Action.TRANSMIT,))
+REFUSED = (Settled(Outcome.REFUSED), (Action.REPORT,))
 EXPIRED = (Settled(Outcome.EXPIRED), (Action.REPORT,))
 CHANGES: dict[tuple[str, str], tuple[State, tuple[Action, ...]]] = {
     ("queued", "link opened"): (Queued(), (Action.SEAL,)),
     ("queued", "sealed"): TRANSMIT,
     ("queued", "expiry"): EXPIRED,
+    ("queued", "removed"): REFUSED,
     ("sealed", "link opened"): TRANSMIT,
     ("sealed", "accepted"): ACCEPTED,
     ("in flight, due", "tick"): TRANSMIT,
@@ -82,11 +86,12 @@ for flying in ("in flight", "in flight, due"):
     CHANGES[flying, "accepted"] = ACCEPTED
     CHANGES[flying, "stale_roster"] = RESEAL
     CHANGES[flying, "rate_limited"] = (Waiting(RETRY), ())
-    CHANGES[flying, "unknown_peer"] = (Settled(Outcome.REFUSED), (Action.REPORT,))
+    CHANGES[flying, "unknown_peer"] = REFUSED
 for waiting in ("waiting", "waiting, due"):
     CHANGES[waiting, "link lost"] = (Sealed(), ())
     CHANGES[waiting, "accepted"] = ACCEPTED
     CHANGES[waiting, "expiry"] = EXPIRED
+    CHANGES[waiting, "removed"] = REFUSED
 
 CLAIMS = [Claim(stage, witness) for stage, witness in product(Stage, Witness)]
 ADMISSIBLE = [claim for claim in CLAIMS if delivery.is_admissible(claim)]

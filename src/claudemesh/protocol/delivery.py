@@ -61,6 +61,7 @@ _RANKS: Final[dict[tuple[Stage, Witness], int]] = {
     (Stage.QUEUED, Witness.SENDER): 0,
     (Stage.ACCEPTED, Witness.BROKER): 1,
     (Stage.EXPIRED, Witness.SENDER): 2,
+    (Stage.REFUSED, Witness.SENDER): 2,
     (Stage.REFUSED, Witness.BROKER): 3,
     (Stage.EXPIRED, Witness.BROKER): 3,
     (Stage.DELIVERED, Witness.PEER): 4,
@@ -116,6 +117,7 @@ _IMPLIED: Final[dict[tuple[Stage, Witness], frozenset[Stage]]] = {
     (Stage.QUEUED, Witness.SENDER): frozenset({Stage.QUEUED}),
     (Stage.ACCEPTED, Witness.BROKER): _AT_BROKER,
     (Stage.EXPIRED, Witness.SENDER): frozenset({Stage.QUEUED, Stage.EXPIRED}),
+    (Stage.REFUSED, Witness.SENDER): frozenset({Stage.QUEUED, Stage.REFUSED}),
     (Stage.REFUSED, Witness.BROKER): frozenset({Stage.QUEUED, Stage.REFUSED}),
     (Stage.EXPIRED, Witness.BROKER): _AT_BROKER | {Stage.EXPIRED},
     (Stage.DELIVERED, Witness.PEER): _AT_PEER,
@@ -219,6 +221,11 @@ class ExpiryPassed:
     """The message's own time is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class RecipientRemoved:
+    """The roster says that the recipient is no peer of the mesh any more."""
+
+
 Event = (
     LinkOpened | LinkLost | EnvelopeSealed | Ticked | BrokerAccepted | BrokerRefused | RecipientNacked | ExpiryPassed
 )
@@ -258,6 +265,8 @@ def step(state: State, event: Event, now: UnixMillis) -> tuple[State, tuple[Acti
             return _refused(code, after, now)
         case Queued() | Waiting(), ExpiryPassed():
             return Settled(Outcome.EXPIRED), (Action.REPORT,)
+        case Queued() | Waiting(), RecipientRemoved():
+            return Settled(Outcome.REFUSED), (Action.REPORT,)
         case Settled(outcome=Outcome.ACCEPTED, resealed=False), RecipientNacked(code=code) if code in RESEAL_CODES:
             return Queued(), (Action.REFRESH, Action.SEAL)
         case _:

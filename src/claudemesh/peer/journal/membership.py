@@ -1,0 +1,122 @@
+"""Rows of the roster, its signed head, freezes, and what was verified of the broker's audit log."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from claudemesh.crypto.statements import Statement
+from claudemesh.protocol.roster import Entry
+from claudemesh.types import Digest, MeshId, UnixMillis
+
+_entry_decoder = msgspec.json.Decoder(Entry)
+_statement_decoder = msgspec.json.Decoder(Statement)
+
+
+class Freeze(NamedTuple):
+    """Why a mesh is frozen, since when, and the signed statements that prove it."""
+
+    code: str
+    at: UnixMillis
+    proof: list[Statement]
+
+
+def load_entries(connection: sqlite3.Connection, mesh: MeshId) -> list[Entry]:
+    """The stored roster, from its genesis on."""
+    rows = connection.execute("SELECT entry FROM roster_entries WHERE mesh = ? ORDER BY seq", (mesh,))
+    return [_entry_decoder.decode(row[0]) for row in rows]
+
+
+def append_entries(connection: sqlite3.Connection, mesh: MeshId, first_seq: int, entries: Sequence[Entry]) -> None:
+    """Store verified entries from `first_seq` on; repeating it changes nothing."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO roster_entries (mesh, seq, entry) VALUES (?, ?, ?)",
+        [(mesh, first_seq + index, msgspec.json.encode(entry)) for index, entry in enumerate(entries)],
+    )
+
+
+def forget_entries(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """Drop the roster of a mesh: it was damaged here and is fetched again."""
+    connection.execute("DELETE FROM roster_entries WHERE mesh = ?", (mesh,))
+    connection.execute("DELETE FROM heads WHERE mesh = ?", (mesh,))
+
+
+def load_head(connection: sqlite3.Connection, mesh: MeshId) -> Statement | None:
+    """The newest signed head that was verified."""
+    row = connection.execute("SELECT statement FROM heads WHERE mesh = ?", (mesh,)).fetchone()
+    return None if row is None else _statement_decoder.decode(row[0])
+
+
+def save_head(connection: sqlite3.Connection, mesh: MeshId, statement: Statement) -> None:
+    """Replace the newest signed head."""
+    connection.execute(
+        "INSERT INTO heads (mesh, statement) VALUES (?, ?)"
+        " ON CONFLICT (mesh) DO UPDATE SET statement = excluded.statement",
+        (mesh, msgspec.json.encode(statement)),
+    )
+
+
+def load_freeze(connection: sqlite3.Connection, mesh: MeshId) -> Freeze | None:
+    """The freeze of a mesh, if it is frozen."""
+    row = connection.execute("SELECT code, frozen_at, proof FROM freezes WHERE mesh = ?", (mesh,)).fetchone()
+    return None if row is None else Freeze(row[0], row[1], msgspec.json.decode(row[2], type=list[Statement]))
+
+
+def save_freeze(connection: sqlite3.Connection, mesh: MeshId, freeze: Freeze) -> None:
+    """Freeze a mesh; the first proof stays."""
+    connection.execute(
+        "INSERT OR IGNORE INTO freezes (mesh, code, frozen_at, proof) VALUES (?, ?, ?, ?)",
+        (mesh, freeze.code, freeze.at, msgspec.json.encode(freeze.proof)),
+    )
+
+
+def clear_freeze(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """A person decided to trust the head that is held here."""
+    connection.execute("DELETE FROM freezes WHERE mesh = ?", (mesh,))
+
+
+class AuditView(NamedTuple):
+    """How far the broker's audit log was verified: its length, its head, the last signed checkpoint."""
+
+    n: int
+    head: Digest
+    checkpoint: Statement | None
+
+
+def add_audit_receipts(connection: sqlite3.Connection, mesh: MeshId, receipts: Sequence[tuple[int, str]]) -> None:
+    """Remember rows (number, hash) that the broker acknowledged."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO audit_receipts (mesh, n, hash) VALUES (?, ?, ?)", [(mesh, n, h) for n, h in receipts]
+    )
+
+
+def load_audit_receipts(connection: sqlite3.Connection, mesh: MeshId, below: int) -> dict[int, str]:
+    """The acknowledged rows with a number below `below` that were not checked yet."""
+    rows = connection.execute("SELECT n, hash FROM audit_receipts WHERE mesh = ? AND n < ?", (mesh, below))
+    return dict(rows.fetchall())
+
+
+def load_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> AuditView | None:
+    """What was verified last."""
+    row = connection.execute("SELECT n, head, checkpoint FROM audit_views WHERE mesh = ?", (mesh,)).fetchone()
+    if row is None:
+        return None
+    return AuditView(row[0], Digest(row[1]), None if row[2] is None else _statement_decoder.decode(row[2]))
+
+
+def save_audit_view(connection: sqlite3.Connection, mesh: MeshId, view: AuditView) -> None:
+    """Store what was verified, and drop the receipts that it covers."""
+    checkpoint = None if view.checkpoint is None else msgspec.json.encode(view.checkpoint)
+    connection.execute(
+        "INSERT INTO audit_views (mesh, n, head, checkpoint) VALUES (?, ?, ?, ?) ON CONFLICT (mesh)"
+        " DO UPDATE SET n = excluded.n, head = excluded.head, checkpoint = excluded.checkpoint",
+        (mesh, view.n, view.head, checkpoint),
+    )
+    connection.execute("DELETE FROM audit_receipts WHERE mesh = ? AND n < ?", (mesh, view.n))
+
+
+def clear_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """The mesh moved to another broker, which has an audit log of its own."""
+    connection.execute("DELETE FROM audit_views WHERE mesh = ?", (mesh,))
+    connection.execute("DELETE FROM audit_receipts WHERE mesh = ?", (mesh,))
