@@ -1,0 +1,122 @@
+"""Settings of one broker, checked before anything is opened (docs/spec/broker.md §1)."""
+
+import ipaddress
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, Self
+from urllib.parse import urlsplit
+
+from claudemesh.broker.policy import Limits
+from claudemesh.errors import UsageError
+from claudemesh.transport import PATH
+
+DEFAULT_PORT: Final = 7900
+_LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A TCP address; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `host:port` or `[v6]:port`, or raise `UsageError`."""
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not port.isdigit() or int(port) > 65_535:
+            raise UsageError("usage", f"--listen takes HOST:PORT, not {text[:80]!r}")
+        return cls(host, int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an operator can choose.
+
+    `database` None keeps everything in memory: for tests and for nothing else. `origins` are the URLs
+    that this broker answers for; the first one is used where the request names no known host.
+    """
+
+    listen: Listen | None = None
+    unix: Path | None = None
+    database: Path | None = None
+    key: Path | None = None
+    origins: tuple[str, ...] = ()
+    mesh_creation: Literal["open", "closed"] = "open"
+    trust_forwarded_for: bool = False
+    limits: Limits = field(default_factory=Limits)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_file: Path | None = None
+
+    def check(self) -> None:
+        """Refuse settings under which the broker would be insecure or unreachable.
+
+        Raises:
+            UsageError: Says which option to change.
+        """
+        if self.listen is None and self.unix is None:
+            raise UsageError("usage", "nothing to listen on: give --listen or --unix")
+        if self.unix is not None and sys.platform == "win32":
+            raise UsageError("usage", "this platform has no Unix sockets for brokers")
+        for origin in self.origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("ws", "wss") or not parts.netloc or parts.path != PATH or len(origin) > 400:
+                raise UsageError("usage", f"--origin takes a URL such as wss://host{PATH}, not {origin[:80]!r}")
+        if self.listen is not None and not self.listen.is_loopback and not self.origins:
+            raise UsageError(
+                "usage",
+                "a broker that others can reach must know its own name: give --origin wss://host/ws"
+                " (peers sign it, so that nobody can relay their hello)",
+            )
+
+    def key_path(self) -> Path | None:
+        """Where the broker's key is; None for a key that lives as long as the process."""
+        if self.key is not None:
+            return self.key
+        return None if self.database is None else self.database.with_name(self.database.name + ".key")
+
+
+class Origins:
+    """Which of the broker's addresses a link was dialled as; never an address that a client made up."""
+
+    __slots__ = ("_by_host", "_first", "_unix")
+
+    def __init__(self, settings: Settings, port: int | None) -> None:
+        """`port` is the one that is bound, where there is one."""
+        urls = list(settings.origins)
+        if settings.listen is not None and settings.listen.is_loopback and port is not None:
+            urls += [f"ws://{name}:{port}{PATH}" for name in _LOOPBACK_NAMES]
+        self._by_host = {urlsplit(url).netloc.lower(): url for url in reversed(urls)}
+        self._unix = f"unix://{settings.unix}" if settings.unix is not None else None
+        self._first = urls[0] if urls else self._unix or ""
+
+    def of_request(self, host: str | None, unix: bool) -> str:
+        """The origin to sign into the challenge.
+
+        Args:
+            host: The request's Host header, not trusted.
+            unix: Whether the request came over the Unix socket.
+        """
+        if unix and self._unix is not None:
+            return self._unix
+        return self._by_host.get((host or "").lower(), self._first)
+
+
+def parse_database(url: str) -> Path:
+    """The file that `sqlite:///FILE` names (four slashes for an absolute path), or raise `UsageError`."""
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or not path:
+        raise UsageError("usage", f"--database takes sqlite:///FILE, not {url[:80]!r}")
+    return Path(path)

@@ -1,0 +1,194 @@
+"""Fills open links from mailboxes in the store: backlogs, scheduled envelopes, expiry (docs/spec/broker.md §4)."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from claudemesh.broker.directory import Directory, Mesh
+from claudemesh.broker.links import Link
+from claudemesh.broker.metrics import Metrics
+from claudemesh.broker.policy import Limits
+from claudemesh.broker.pushing import delivery, write_pushes
+from claudemesh.broker.routing import Mailbox
+from claudemesh.broker.store.base import Leased, LinkId, Notice, Store, Undelivered
+from claudemesh.errors import LocalError
+from claudemesh.protocol.messages import Closing
+from claudemesh.types import UnixMillis
+
+LEASE_ROWS: Final = 32
+EXPIRE_ROWS: Final = 256
+EXPIRE_INTERVAL_S: Final = 5.0
+RETRY_S: Final = 1.0
+_FAR_S: Final = 3_600.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+"""Starts a task that the broker owns and awaits."""
+
+
+class Leasing:
+    """Leases rows to links and writes them; one task per mailbox at most, and only while it has a backlog."""
+
+    def __init__(
+        self,
+        store: Store,
+        directory: Directory,
+        grants: Limits,
+        metrics: Metrics,
+        clock: Callable[[], UnixMillis],
+        spawn: Spawn,
+        notice: Callable[[str], Notice],
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._grants = grants
+        self._metrics = metrics
+        self._clock = clock
+        self._spawn = spawn
+        self._notice = notice
+        self._stalled: set[tuple[Mesh, Mailbox]] = set()
+        self._unreleased: set[LinkId] = set()
+        self._due_changed = asyncio.Event()
+
+    def pump(self, mesh: Mesh, mailbox: Mailbox) -> None:
+        """Lease what waits in a mailbox, if it has an open link."""
+        if mailbox.backlog and not mailbox.leasing and mailbox.newest() is not None:
+            mailbox.leasing = True
+            self._spawn(self._drain(mesh, mailbox))
+
+    def scheduled(self) -> None:
+        """An envelope with a `not_before` was stored."""
+        self._due_changed.set()
+
+    def settle(self, link: Link, mailbox: Mailbox) -> None:
+        """Close a link of a mesh that has moved, once its mailbox is empty."""
+        if link.leaving_at is None or link.closed:
+            return
+        if (not mailbox.backlog and not len(link.window)) or self._clock() >= link.leaving_at:
+            mesh = self._directory.cached(link.mesh)
+            url = mesh.roster.broker_url if mesh is not None else None
+            link.close(Closing(code="moved", url=url), audit_reason="moved")
+
+    async def link_ended(self, mesh: Mesh, link: Link) -> None:
+        """Give the rows of a link that has ended to the next one of its peer."""
+        mailbox = mesh.mailbox(link.peer)
+        mailbox.detach(link)
+        try:
+            await self._store.release(link.id)
+        except LocalError:
+            self._metrics.store_failures += 1
+            self._unreleased.add(link.id)
+        self.pump(mesh, mailbox)
+
+    def returned(self, link: Link) -> None:
+        """Rows were leased to a link while it ended."""
+        self._unreleased.add(link.id)
+
+    def undelivered(self, mesh: Mesh, letters: Sequence[Undelivered]) -> None:
+        """Notices were put into the mailboxes of the senders of `letters`."""
+        for sender in {letter.sender for letter in letters}:
+            mailbox = mesh.mailboxes.get(sender)
+            if mailbox is not None:
+                mailbox.enqueue()
+                self.pump(mesh, mailbox)
+
+    async def retry_forever(self) -> None:
+        """Once a second: what the store or a slow reader held up."""
+        while True:
+            await asyncio.sleep(RETRY_S)
+            unreleased, self._unreleased = self._unreleased, set()
+            for link in unreleased:
+                try:
+                    await self._store.release(link)
+                except LocalError:
+                    self._unreleased.add(link)
+            stalled, self._stalled = self._stalled, set()
+            for mesh, mailbox in stalled:
+                if unreleased:
+                    mailbox.backlog = True
+                self.pump(mesh, mailbox)
+
+    async def wait_for_due(self) -> None:
+        """Lease scheduled envelopes when their time comes."""
+        rung = self._clock()
+        while True:
+            try:
+                due_at = await self._store.next_due(rung)
+            except LocalError:
+                due_at = UnixMillis(rung + int(RETRY_S * 1_000))
+            delay_s = _FAR_S if due_at is None else max(0.0, (due_at - self._clock()) / 1_000)
+            try:
+                async with asyncio.timeout(min(delay_s, _FAR_S)):
+                    await self._due_changed.wait()
+            except TimeoutError:
+                rung = await self._lease_due(rung)
+            self._due_changed.clear()
+
+    async def expire_forever(self) -> None:
+        """Drop what nobody fetched in time, and tell the senders."""
+        while True:
+            await asyncio.sleep(EXPIRE_INTERVAL_S)
+            try:
+                while await self._expire_some() >= EXPIRE_ROWS:
+                    pass
+            except LocalError:
+                self._metrics.store_failures += 1
+
+    async def _expire_some(self) -> int:
+        letters = await self._store.expire(self._clock(), EXPIRE_ROWS, self._notice("expired"))
+        self._metrics.envelopes_expired += len(letters)
+        for mesh_id in {letter.mesh for letter in letters}:
+            mesh = self._directory.cached(mesh_id)
+            if mesh is not None:
+                self.undelivered(mesh, [letter for letter in letters if letter.mesh == mesh_id])
+        return len(letters)
+
+    async def _lease_due(self, rung: UnixMillis) -> UnixMillis:
+        now = self._clock()
+        try:
+            due = await self._store.due(rung, now)
+        except LocalError:
+            await asyncio.sleep(RETRY_S)
+            return rung
+        for mesh_id, peer in due:
+            mesh = self._directory.cached(mesh_id)
+            if mesh is not None and peer in mesh.mailboxes:
+                mesh.mailboxes[peer].enqueue()
+                self.pump(mesh, mesh.mailboxes[peer])
+        return now
+
+    async def _drain(self, mesh: Mesh, mailbox: Mailbox) -> None:
+        try:
+            while (link := mailbox.newest()) is not None:
+                limit = min(link.window.room(), LEASE_ROWS)
+                if limit <= 0:
+                    return  # the next acknowledgement pumps again
+                if link.outlet.buffered() > self._grants.buffered_bytes:
+                    self._stalled.add((mesh, mailbox))
+                    return
+                waiting = mailbox.waiting
+                rows = await self._store.lease(mesh.id, mailbox.peer, link.id, self._clock(), limit)
+                await self._push(mesh, link, rows)
+                if len(rows) < limit and mailbox.waiting == waiting and mailbox.newest() is link:
+                    mailbox.backlog = False
+                    self.settle(link, mailbox)
+                    return
+        except LocalError:
+            self._metrics.store_failures += 1
+            self._stalled.add((mesh, mailbox))
+        finally:
+            mailbox.leasing = False
+
+    async def _push(self, mesh: Mesh, link: Link, rows: Sequence[Leased]) -> None:
+        for row in rows:
+            link.window.add(row.q, len(row.payload))
+        new = link.unseen({row.attestation for row in rows if row.attestation is not None})
+        try:
+            attestations = await self._directory.statements(mesh, new) if new else []
+        except LocalError:
+            link.close(Closing(code="storage", retry_after_ms=int(RETRY_S * 1_000)), audit_reason="storage")
+            raise
+        if link.closed:
+            self.returned(link)
+        elif rows:
+            self._metrics.envelopes_pushed += len(rows)
+            write_pushes(link, [delivery(row.q, row.accepted_at, row.kind, row.payload) for row in rows], attestations)

@@ -1,0 +1,186 @@
+"""Admission: rates, quotas and sizes; pure, the clock is an argument (docs/spec/limits.md)."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Final, Self
+
+from claudemesh.errors import UsageError
+from claudemesh.protocol import limits
+from claudemesh.protocol.limits import HOUR_MS, MINUTE_MS, SECOND_MS
+from claudemesh.types import UnixMillis
+
+MAX_BUCKETS: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one broker grants. Each can be overridden by its operator; docs/spec/limits.md has a row for each."""
+
+    messages_per_second: int = limits.MESSAGES_PER_SECOND
+    messages_burst: int = limits.MESSAGES_BURST
+    requests_per_second: int = 20
+    requests_burst: int = 200
+    appends_per_minute: int = limits.APPENDS_PER_MINUTE_PER_PEER
+    card_interval_ms: int = limits.CARD_INTERVAL_MS
+    attestations_per_minute: int = 60
+    mailbox_rows: int = limits.MAILBOX_ROWS
+    mailbox_bytes: int = limits.MAILBOX_BYTES
+    unacknowledged_pushes: int = limits.MAX_UNACKNOWLEDGED_PUSHES
+    unacknowledged_bytes: int = 4 << 20
+    pending_messages: int = 8_192
+    pending_bytes: int = 64 << 20
+    buffered_bytes: int = 1 << 20
+    buffered_bytes_max: int = 16 << 20
+    links: int = 20_000
+    links_per_peer: int = 8
+    sessions_per_link: int = 64
+    half_open_links: int = 2_048
+    half_open_links_per_address: int = 256
+    unauthenticated_bytes: int = 16 << 10
+    failed_handshakes_per_minute: int = limits.HELLOS_PER_MINUTE_PER_ADDRESS
+    claims_per_minute_per_invite: int = limits.CLAIMS_PER_MINUTE_PER_INVITE
+    claims_per_minute_per_address: int = limits.CLAIMS_PER_MINUTE_PER_ADDRESS
+    meshes_per_hour_per_address: int = 60
+    presence_fanout_links: int = 256
+    handshake_timeout_ms: int = limits.HANDSHAKE_TIMEOUT_MS
+    presence_lease_ms: int = limits.PRESENCE_LEASE_MS
+    rejoin_grace_ms: int = limits.REJOIN_GRACE_MS
+    head_interval_ms: int = limits.HEAD_INTERVAL_MS
+    queue_lifetime_ms: int = limits.QUEUE_LIFETIME_MS
+    unserved_lifetime_ms: int = HOUR_MS
+    drain_timeout_ms: int = limits.DRAIN_TIMEOUT_MS
+
+    def override(self, assignments: tuple[str, ...]) -> Self:
+        """Apply `name=number` texts.
+
+        Raises:
+            UsageError: An unknown name, or not a positive number.
+        """
+        known = {field.name for field in fields(self)}
+        changes: dict[str, int] = {}
+        for assignment in assignments:
+            name, _, number = assignment.partition("=")
+            if name not in known:
+                raise UsageError("usage", f"no limit is called {name[:40]!r}; they are {', '.join(sorted(known))}")
+            if not number.isdigit() or not 0 < int(number) < 1 << 53:
+                raise UsageError("usage", f"{name} takes a positive whole number")
+            changes[name] = int(number)
+        return replace(self, **changes)
+
+
+class TokenBucket:
+    """Admits `burst` at once and `rate` per `period_ms` in the long run."""
+
+    __slots__ = ("_burst", "_per_token_ms", "_tokens", "_updated_at")
+
+    def __init__(self, rate: int, period_ms: int, burst: int, now: UnixMillis) -> None:
+        self._per_token_ms = period_ms / rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._updated_at = now
+
+    def take(self, now: UnixMillis, cost: int = 1) -> int:
+        """Take `cost` tokens. Returns 0, or in how many milliseconds they will be there; then none is taken."""
+        self._refill(now)
+        if self._tokens >= cost:
+            self._tokens -= cost
+            return 0
+        return max(1, int((cost - self._tokens) * self._per_token_ms) + 1)
+
+    def charge(self, now: UnixMillis, cost: int) -> None:
+        """Take `cost` tokens whether or not they are there."""
+        self._refill(now)
+        self._tokens -= cost
+
+    def is_full(self, now: UnixMillis) -> bool:
+        """Whether nothing was taken lately: the bucket need not be remembered."""
+        self._refill(now)
+        return self._tokens >= self._burst
+
+    def wait_ms(self, now: UnixMillis) -> int:
+        """In how many milliseconds one token will be there; 0 when there is one."""
+        self._refill(now)
+        return 0 if self._tokens >= 1 else max(1, int((1 - self._tokens) * self._per_token_ms) + 1)
+
+    def _refill(self, now: UnixMillis) -> None:
+        elapsed_ms = now - self._updated_at
+        if elapsed_ms > 0:
+            self._tokens = min(float(self._burst), self._tokens + elapsed_ms / self._per_token_ms)
+        self._updated_at = now
+
+
+class Buckets:
+    """One token bucket per key (an address, an invite, a peer), forgotten when it is full again.
+
+    At most `MAX_BUCKETS` are remembered; when that many are in use at once, a new key is refused, so that
+    somebody who owns many addresses cannot make the broker forget the others.
+    """
+
+    __slots__ = ("_buckets", "_burst", "_period_ms", "_rate")
+
+    def __init__(self, rate: int, period_ms: int, burst: int | None = None) -> None:
+        self._rate = rate
+        self._period_ms = period_ms
+        self._burst = rate if burst is None else burst
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def take(self, key: str, now: UnixMillis, cost: int = 1) -> int:
+        """As `TokenBucket.take` for `key`."""
+        bucket = self._bucket(key, now)
+        return self._period_ms if bucket is None else bucket.take(now, cost)
+
+    def charge(self, key: str, now: UnixMillis, cost: int = 1) -> None:
+        """As `TokenBucket.charge` for `key`."""
+        bucket = self._bucket(key, now)
+        if bucket is not None:
+            bucket.charge(now, cost)
+
+    def wait_ms(self, key: str, now: UnixMillis) -> int:
+        """As `TokenBucket.wait_ms` for `key`, and 0 for a key that took nothing."""
+        bucket = self._buckets.get(key)
+        return 0 if bucket is None else bucket.wait_ms(now)
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def _bucket(self, key: str, now: UnixMillis) -> TokenBucket | None:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= MAX_BUCKETS:
+                self._forget(now)
+            if len(self._buckets) >= MAX_BUCKETS:
+                return None
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._period_ms, self._burst, now)
+        return bucket
+
+    def _forget(self, now: UnixMillis) -> None:
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_full(now)}
+
+
+class AddressPolicy:
+    """What strangers may do, by network address: count only what went wrong.
+
+    A hundred honest peers behind one address may all reconnect at once after a restart; somebody who
+    guesses, relays or probes is stopped after ten failures a minute.
+    """
+
+    __slots__ = ("claims_by_address", "claims_by_invite", "failures", "meshes")
+
+    def __init__(self, grants: Limits) -> None:
+        self.failures = Buckets(grants.failed_handshakes_per_minute, MINUTE_MS)
+        self.claims_by_address = Buckets(grants.claims_per_minute_per_address, MINUTE_MS)
+        self.claims_by_invite = Buckets(grants.claims_per_minute_per_invite, MINUTE_MS)
+        self.meshes = Buckets(grants.meshes_per_hour_per_address, HOUR_MS)
+
+    def admit_claim(self, address: str, invite: str, now: UnixMillis) -> int:
+        """Returns 0, or the milliseconds after which the claim may be repeated."""
+        return self.claims_by_address.take(address, now) or self.claims_by_invite.take(invite, now)
+
+
+def link_bucket(grants: Limits, now: UnixMillis) -> TokenBucket:
+    """Messages of one link."""
+    return TokenBucket(grants.messages_per_second, SECOND_MS, grants.messages_burst, now)
+
+
+def request_bucket(grants: Limits, now: UnixMillis) -> TokenBucket:
+    """Requests of one link that are not messages: each costs more than it looks."""
+    return TokenBucket(grants.requests_per_second, SECOND_MS, grants.requests_burst, now)
