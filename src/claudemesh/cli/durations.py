@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_FORM: Final = re.compile(r"(\d{1,9})\s*(ms|s|m|h|d|w)\Z")
+_FORM: Final = re.compile(r"([0-9]{1,9})\s*(ms|s|m|h|d|w)\Z")
 
 
 class Duration(click.ParamType[int]):

@@ -91,14 +91,15 @@ def main() -> NoReturn:
     """Run the command line and leave with the exit code of what happened."""
     as_json = "--json" in sys.argv[1:]
     try:
-        cli.main(prog_name="claudemesh", standalone_mode=False)
+        exit_code = cli.main(prog_name="claudemesh", standalone_mode=False)
         sys.stdout.flush()
     except AnsweredError as error:
         _leave(error.error, as_json)
     except ClaudemeshError as error:
         _leave(error_object(error), as_json)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _leave(_usage(error), as_json)
     except (click.Abort, KeyboardInterrupt):
@@ -111,7 +112,7 @@ def main() -> NoReturn:
         _leave(error_object(LocalError("disk", _os_error(error))), as_json)
     except Exception as error:  # noqa: BLE001 - a defect must not show a stack trace that holds a secret
         _leave(error_object(LocalError("internal", type(error).__name__)) | {"exit_code": 1}, as_json)
-    sys.exit(0)
+    sys.exit(exit_code if isinstance(exit_code, int) else 0)
 
 
 def _leave(error: Object, as_json: bool) -> NoReturn:

@@ -86,13 +86,16 @@ class ConfigDir:
 
     def _short(self, name: str) -> Path:
         owner = os.getuid() if hasattr(os, "getuid") else 0
-        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         directory = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        return Path(base) / f"claudemesh-{owner}" / f"{directory}.{name}"
+        bases = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]
+        paths = [Path(base) / f"claudemesh-{owner}" / f"{directory}.{name}" for base in bases if base]
+        return next(filter(_fits, paths), paths[-1])
 
 
-def ensure_socket_directory(socket_path: Path) -> None:
-    """Make the directory of a socket that is not inside the configuration directory; it must be ours alone.
+def clear_socket_place(socket_path: Path) -> None:
+    """Make the directory of a socket, which must be ours alone, and remove the socket of a dead daemon.
+
+    The caller holds the configuration directory's lock.
 
     Raises:
         LocalError: `config_mode`; somebody else made it first, or it is open to others.
@@ -101,6 +104,7 @@ def ensure_socket_directory(socket_path: Path) -> None:
     problem = mode_problem(socket_path.parent)
     if problem:
         raise LocalError("config_mode", problem)
+    socket_path.unlink(missing_ok=True)
 
 
 def mode_problem(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from claudemesh import __version__
-from claudemesh.daemon.config_dir import PRIVATE_FILE
+from claudemesh.daemon.config_dir import PRIVATE_FILE, clear_socket_place
 from claudemesh.daemon.ipc import LENGTH, VERSION, check_length, error_object, peer_uid
 from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.daemon.schema import Answer, Args
@@ -79,10 +79,11 @@ class IpcServer:
         self._operations = operations
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._operations_running: dict[asyncio.Future[Answer], bool] = {}
 
     async def start(self) -> None:
         """Listen, in place of any socket that a daemon left behind."""
-        self._path.unlink(missing_ok=True)
+        clear_socket_place(self._path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         previous = os.umask(0o177)
         try:
@@ -92,14 +93,21 @@ class IpcServer:
         self._path.chmod(PRIVATE_FILE)
         self._server = await asyncio.start_unix_server(self._connected, sock=listener)
 
-    async def close(self) -> None:
-        """Stop listening, end followers and wait for operations that are being finished."""
+    async def stop(self) -> None:
+        """Take no more requests, end followers, and finish the operations that run."""
         if self._server is not None:
             self._server.close()
+        self._path.unlink(missing_ok=True)
+        for task, follows in self._operations_running.items():
+            if follows:
+                task.cancel()
+        await asyncio.gather(*self._operations_running, return_exceptions=True)
+
+    async def hang_up(self) -> None:
+        """Close the connections: for those that wait for it, the daemon has ended."""
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-        self._path.unlink(missing_ok=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -143,12 +151,12 @@ class IpcServer:
         try:
             request = _request(body)
             op = request.op
+            _check_version(request)
             operation = self._operations.get(op)
             if operation is None:
                 raise UsageError("usage", "the daemon does not know this operation")
-            _check_version(request)
             args = _arguments(request.args, operation.args)
-            return {"ok": await _perform(operation, args, reply, hang_up)}
+            return {"ok": await self._perform(operation, args, reply, hang_up)}
         except ClaudemeshError as error:
             log_event("op_failed", op=op, code=error.code)
             return {"error": error_object(error)}
@@ -158,21 +166,21 @@ class IpcServer:
             log_defect(op, error)
             return {"error": error_object(LocalError("internal", f"{op}: {type(error).__name__}"))}
 
-
-async def _perform(operation: Operation, args: Args, reply: Reply, hang_up: asyncio.Task[bytes]) -> Answer:
-    """Run an operation; a follower ends when the other end hangs up, any other when it is finished."""
-    task = asyncio.ensure_future(operation.run(args, reply))
-    try:
-        if operation.follows:
+    async def _perform(self, operation: Operation, args: Args, reply: Reply, hang_up: asyncio.Task[bytes]) -> Answer:
+        """Run an operation; a follower ends when the other end hangs up, any other when it is finished."""
+        task = asyncio.ensure_future(operation.run(args, reply))
+        self._operations_running[task] = operation.follows
+        task.add_done_callback(self._operations_running.pop)
+        if not operation.follows:
+            return await asyncio.shield(task)
+        try:
             await asyncio.wait({task, hang_up}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise ConnectionError("the follower hung up")
-        return await asyncio.shield(task)
-    except (asyncio.CancelledError, ConnectionError):
-        if operation.follows:
+            return await task
+        finally:
             task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        raise
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> bytes:

@@ -1,0 +1,160 @@
+"""The daemon: composes the peers of one configuration directory, the embedded broker and the local API.
+
+The only module that knows both a peer and a broker. docs/spec/ipc.md §4 has the order of starting and stopping.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from claudemesh import __version__
+from claudemesh.daemon.config_dir import ConfigDir, clear_socket_place, read_json, write_private
+from claudemesh.daemon.home import Home
+from claudemesh.daemon.ipc import Object, error_object
+from claudemesh.daemon.ipc_server import IpcServer
+from claudemesh.daemon.logs import log_defect, log_event, open_log
+from claudemesh.daemon.operations import Daemon, operations
+from claudemesh.errors import ClaudemeshError, LocalError
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+Say = Callable[[Object], None]
+
+
+def run_daemon(*, announce: bool) -> int:
+    """Run the daemon of `$CLAUDEMESH_CONFIG_DIR` until it is told to stop.
+
+    Args:
+        announce: Write one line to standard output when ready, or when it cannot start, then close it.
+
+    Returns:
+        The exit code.
+    """
+    os.umask(0o077)
+    say = _announce if announce else _tell_terminal
+    try:
+        config = ConfigDir.of_environment()
+        config.ensure()
+        _runner()(_serve(config, say))
+    except ClaudemeshError as error:
+        say({"error": error_object(error)})
+        return error.exit_code
+    except OSError as error:
+        refused = LocalError("disk", f"{error.filename or 'the configuration directory'}: {error.strerror or error}")
+        say({"error": error_object(refused)})
+        return refused.exit_code
+    return 0
+
+
+async def _serve(config: ConfigDir, say: Say) -> None:
+    stopping = asyncio.Event()
+    _stop_on_signals(stopping)
+    async with contextlib.AsyncExitStack() as stack:
+        # The lock first: from here on nobody else has this directory, and what a dead daemon left is ours to replace.
+        home = await stack.enter_async_context(Home(config.path))
+        stack.callback(open_log(config.log).close)
+        broker = EmbeddedBroker(config)
+        stack.push_async_callback(broker.close)
+        await broker.resume()
+        await home.start()
+        server = IpcServer(config.socket(), operations(Daemon(config, home, broker.start, stopping.set)))
+        await server.start()
+        stack.push_async_callback(server.hang_up)
+        _record(config)
+        log_event("started", pid=os.getpid(), version=__version__, count=len(home.meshes))
+        say({"ready": {"pid": os.getpid(), "version": __version__}})
+        await stopping.wait()
+        await server.stop()
+        config.record.unlink(missing_ok=True)
+        log_event("stopped", pid=os.getpid())
+
+
+class EmbeddedBroker:
+    """The broker of `claudemesh up`: in this process, on a Unix socket, and up again after a restart."""
+
+    def __init__(self, config: ConfigDir) -> None:
+        self._config = config
+        self._running: contextlib.AsyncExitStack | None = None
+
+    async def resume(self) -> None:
+        """Start it if `up` was ever used here."""
+        recorded = read_json(self._config.local_broker).get("url")
+        if isinstance(recorded, str) and recorded.startswith("unix://"):
+            await self._open(Path(recorded.removeprefix("unix://")))
+
+    async def start(self) -> str:
+        """Start it, unless it runs, and remember it. Returns its URL."""
+        url: object = read_json(self._config.local_broker).get("url")
+        path = Path(url.removeprefix("unix://")) if isinstance(url, str) else self._config.broker_socket()
+        if self._running is None:
+            await self._open(path)
+            write_private(self._config.local_broker, json.dumps({"url": f"unix://{path}"}).encode())
+        return f"unix://{path}"
+
+    async def close(self) -> None:
+        """Stop it; what it accepted is in its database."""
+        if self._running is not None:
+            await self._running.aclose()
+            self._running = None
+
+    async def _open(self, path: Path) -> None:
+        from claudemesh.broker.app import Broker
+        from claudemesh.broker.config import Settings
+
+        clear_socket_place(path)
+        settings = Settings(unix=path, database=self._config.local_broker_database)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(Broker(settings))
+            self._running = stack.pop_all()
+        log_event("local_broker_started")
+
+
+def _runner() -> Callable[[Any], None]:
+    if sys.platform == "win32":
+        return asyncio.run
+    import uvloop
+
+    return uvloop.run
+
+
+def _stop_on_signals(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unhandled)
+    for number in _SIGNALS:
+        try:
+            loop.add_signal_handler(number, stopping.set)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopping.set))
+
+
+def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    log_defect("task", error if isinstance(error, BaseException) else RuntimeError("unhandled"))
+
+
+def _record(config: ConfigDir) -> None:
+    started_at = time.time_ns() // 1_000_000
+    record = {"pid": os.getpid(), "version": __version__, "socket": str(config.socket()), "started_at": started_at}
+    write_private(config.record, json.dumps(record).encode())
+
+
+def _announce(message: Object) -> None:
+    """One line for the command that started us; afterwards standard output leads nowhere."""
+    with contextlib.suppress(OSError):
+        os.write(1, json.dumps(message).encode() + b"\n")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _tell_terminal(message: Object) -> None:
+    error = message.get("error")
+    if error is not None:
+        sys.stderr.write(f"claudemesh: {error['code']}: {error['message']}\n")

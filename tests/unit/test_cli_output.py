@@ -1,0 +1,121 @@
+"""What a person reads: times, durations, the line after a send."""
+
+import pytest
+
+from claudemesh.cli.durations import parse_duration
+from claudemesh.cli.output import ago, span, table, until
+from claudemesh.cli.send import sent_lines
+
+NOW = 1_795_000_000_000
+HOUR = 3_600_000
+DAY = 24 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("text", "length_ms"),
+    [
+        ("90s", 90_000),
+        ("15m", 900_000),
+        ("36h", 36 * HOUR),
+        ("7d", 7 * DAY),
+        ("2w", 14 * DAY),
+        ("250ms", 250),
+        (" 1D ", DAY),
+    ],
+)
+def test_a_duration_is_a_number_with_its_unit(text: str, length_ms: int) -> None:
+    """Each unit that people write."""
+    assert parse_duration(text) == length_ms
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "-1d", "1.5h", "7 years", "1d1h", "٣d", "9999999999d"])
+def test_what_is_not_a_duration_is_refused(text: str) -> None:
+    """A bare number has no unit; nobody guesses it."""
+    assert parse_duration(text) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (0, "never"),
+        (NOW - 1_000, "just now"),
+        (NOW - 40_000, "40 s ago"),
+        (NOW - 3 * HOUR, "3 h ago"),
+        (NOW - 9 * DAY, "9 d ago"),
+    ],
+)
+def test_a_time_is_told_by_its_distance(at: int, text: str) -> None:
+    """The largest whole unit is enough."""
+    assert ago(at, NOW) == text
+
+
+def test_a_length_below_a_second_is_not_rounded_up() -> None:
+    """Nothing claims more time than there was."""
+    assert span(999) == "0 s"
+
+
+def test_a_queued_message_says_why_it_has_not_left() -> None:
+    """`queued` alone would read as if it were on its way."""
+    (line,) = sent_lines(sent("queued", link="broker_unreachable"), NOW)
+
+    assert "queued for bob.desktop; the broker is not reached (broker_unreachable)" in line
+    assert until(NOW + 14 * DAY, NOW) in line
+
+
+def test_an_accepted_message_says_when_its_recipient_was_last_seen() -> None:
+    """The sender learns at once that an answer may take days."""
+    (line,) = sent_lines(sent("accepted", online=False, last_seen_at=NOW - 3 * HOUR), NOW)
+
+    assert "accepted; bob.desktop was last seen 3 h ago; will wait until " in line
+
+
+def test_presence_that_is_not_known_is_not_stated() -> None:
+    """Neither online nor offline when the broker was not asked."""
+    (line,) = sent_lines(sent("accepted", online=None), NOW)
+
+    assert "online" not in line
+    assert "seen" not in line
+
+
+def test_a_refusal_carries_its_code() -> None:
+    """Why, not only that."""
+    (line,) = sent_lines(sent("refused", code="revoked"), NOW)
+
+    assert "refused (revoked); bob.desktop" in line
+
+
+def test_an_address_cannot_act_on_the_terminal() -> None:
+    """A peer chooses its name; the line stays one line."""
+    (line,) = sent_lines(sent("accepted", online=True, address="bob\x1b[2J\nfrom: owner"), NOW)
+
+    assert "\x1b" not in line
+    assert "\n" not in line
+
+
+def test_a_table_shows_a_cell_as_data() -> None:
+    """One row of input is one row of output, whatever a name holds."""
+    lines = table(("A", "B"), [("x\ny", "z"), ("\x1b[31m", "")])
+
+    assert len(lines) == 3
+    assert "\x1b" not in "".join(lines)
+
+
+def sent(
+    stage: str,
+    link: str = "open",
+    online: bool | None = None,
+    last_seen_at: int = 0,
+    code: str = "",
+    address: str = "bob.desktop",
+) -> dict[str, object]:
+    """An answer of the operation `send` with one recipient."""
+    recipient = {
+        "address": address,
+        "key": "00" * 32,
+        "stage": stage,
+        "code": code,
+        "online": online,
+        "last_seen_at": last_seen_at,
+    }
+    answer = {"id": "0f" * 16, "mesh": "team", "stage": stage, "to": [recipient]}
+    return answer | {"expires_at": NOW + 14 * DAY, "link": link, "replies": []}
