@@ -82,7 +82,7 @@ def decode(raw: bytes, max_bytes: int = MAX_STATEMENT_BYTES) -> Body:
     if len(raw) > max_bytes:
         raise Malformed("cj_len")
     try:
-        value = json.loads(raw, object_pairs_hook=_unique, parse_float=_no_number, parse_constant=_no_number)
+        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_float=_no_number, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise Malformed("cj_syntax") from error
     if encode(value) != raw:
