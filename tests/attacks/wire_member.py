@@ -75,7 +75,11 @@ class WireMember:
 
     def entry(self, op: str, *others: SigningKey, at: int | None = None, **fields: Any) -> Entry:
         """An entry on this member's head, signed by it and by `others`; whether it is allowed is not asked."""
-        body = self.roster.next_body(op, UnixMillis(self.clock() if at is None else at), **{"by": self.id, **fields})
+        return self.entry_on(self.roster, op, *others, at=at, **fields)
+
+    def entry_on(self, roster: Roster, op: str, *others: SigningKey, at: int | None = None, **fields: Any) -> Entry:
+        """An entry on the head of any roster."""
+        body = roster.next_body(op, UnixMillis(self.clock() if at is None else at), **{"by": self.id, **fields})
         return sign_entry(body, self.sign, *others)
 
     def genesis(self, broker: str, recovery: str | None = None) -> Entry:
@@ -93,10 +97,13 @@ class WireMember:
 
     def admission(self, invite: SigningKey, at: int | None = None) -> Entry:
         """Admit oneself by an invite key, on one's own head."""
-        body = self.roster.next_body(
-            "admit", UnixMillis(self.clock() if at is None else at), by=invite.public, m=self.keys
-        )
-        return sign_entry(body, invite, self.sign, self.user)
+        return self.admission_on(self.roster, invite, at=at)
+
+    def admission_on(self, roster: Roster, invite: SigningKey, by_user: bool = True, at: int | None = None) -> Entry:
+        """Admit oneself on the head of any roster; `by_user` false for an invite that fixes the user."""
+        now = UnixMillis(self.clock() if at is None else at)
+        body = roster.next_body("admit", now, by=invite.public, m=self.keys)
+        return sign_entry(body, invite, self.sign, *((self.user,) if by_user else ()))
 
     # Statements
 
