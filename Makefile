@@ -18,7 +18,7 @@ help:  ## Show this list
 bootstrap:  ## Create .venv from the lock file (every target below does it itself)
 	@$(PYTHON) tools/bootstrap.py
 
-demo: bootstrap  ## Two agents on one machine exchange a message, step by step
+demo: bootstrap  ## Two people, one link, a broker that is killed: the main job on real input
 	@$(BIN)/python demo/run.py
 
 test: bootstrap  ## Run every test except measurements and real agent hosts
