@@ -1,0 +1,1 @@
+"""The schema of the SQLite store, one numbered file per step."""

@@ -1,0 +1,76 @@
+"""Meshes and their roster entries in SQLite."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from claudemesh.broker.store.base import MeshRow
+from claudemesh.broker.store.sqlite.many_rows import ManyRows
+from claudemesh.types import MeshId, UnixMillis
+
+_LENGTH: Final = "SELECT length FROM meshes WHERE mesh_id = ?"
+_SAVE: Final = """
+    INSERT INTO meshes (mesh_id, served, length, created_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (mesh_id) DO UPDATE SET served = excluded.served, length = excluded.length
+"""
+_INSERT: Final = ManyRows(
+    "INSERT OR FAIL INTO roster_entries (seq, mesh_id, entry) SELECT * FROM (VALUES :rows) WHERE column1 IS NOT NULL",
+    width=3,
+)
+_ENTRIES: Final = "SELECT entry FROM roster_entries WHERE mesh_id = ? AND seq >= ? ORDER BY seq LIMIT ?"
+_MESHES: Final = "SELECT mesh_id, served, length, created_at FROM meshes ORDER BY created_at, mesh_id"
+# Hex digits end at f, so every id that starts with a prefix lies before prefix ‖ g.
+_BY_PREFIX: Final = "SELECT mesh_id FROM meshes WHERE mesh_id >= ?1 AND mesh_id < ?1 || 'g' LIMIT 2"
+_DELETIONS: Final = (
+    "DELETE FROM mailbox WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = ?)",
+    "DELETE FROM peers WHERE mesh_id = ?",
+    "DELETE FROM presence WHERE mesh_id = ?",
+    "DELETE FROM cards WHERE mesh_id = ?",
+    "DELETE FROM attestations WHERE mesh_id = ?",
+    "DELETE FROM audit_log WHERE mesh_id = ?",
+    "DELETE FROM roster_entries WHERE mesh_id = ?",
+    "DELETE FROM meshes WHERE mesh_id = ?",
+)
+
+
+def append(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    expected_seq: int,
+    entries: Sequence[bytes],
+    now: UnixMillis,
+    served: bool,
+) -> bool:
+    """Append if the last entry has `expected_seq`; otherwise do nothing and return False."""
+    row = connection.execute(_LENGTH, (mesh,)).fetchone()
+    length = row[0] if row else 0
+    if length != expected_seq + 1:
+        return False
+    _INSERT.execute(connection, [(seq, mesh, entry) for seq, entry in enumerate(entries, length)])
+    connection.execute(_SAVE, (mesh, served, length + len(entries), now))
+    return True
+
+
+def entries(connection: sqlite3.Connection, mesh: MeshId, from_seq: int, limit: int) -> list[bytes]:
+    """Entries from `from_seq` on."""
+    return [row[0] for row in connection.execute(_ENTRIES, (mesh, from_seq, limit)).fetchall()]
+
+
+def meshes(connection: sqlite3.Connection) -> list[MeshRow]:
+    """Every mesh, the oldest first."""
+    return [
+        MeshRow(mesh, bool(served), length, created_at)
+        for mesh, served, length, created_at in connection.execute(_MESHES).fetchall()
+    ]
+
+
+def find(connection: sqlite3.Connection, prefix: str) -> MeshId | None:
+    """The only mesh whose id starts with `prefix`."""
+    found = connection.execute(_BY_PREFIX, (prefix,)).fetchall()
+    return MeshId(found[0][0]) if len(found) == 1 else None
+
+
+def delete(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """Delete a mesh and all that belongs to it."""
+    for statement in _DELETIONS:
+        connection.execute(statement, (mesh,))

@@ -1,0 +1,229 @@
+"""The SQLite store: each call of the contract as one operation of the database."""
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from claudemesh.broker.store.base import (
+    Acknowledgement,
+    AuditEvent,
+    Leased,
+    LinkId,
+    MeshRow,
+    Notice,
+    SessionRow,
+    Stored,
+    Submission,
+    Undelivered,
+    Usage,
+)
+from claudemesh.broker.store.sqlite import audit_log, credentials, mailboxes, presence, rosters
+from claudemesh.broker.store.sqlite.addresses import Addresses
+from claudemesh.broker.store.sqlite.leases import Leases
+from claudemesh.database import Database, load_migrations
+from claudemesh.types import Digest, MeshId, PeerId, SessionId, UnixMillis
+
+_PING = "UPDATE readiness SET checks = checks + 1"
+
+
+class SqliteStore:
+    """Everything durable that a broker has, in one file that only this process opens; implements `Store`."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Describe a store; `path` None keeps everything in memory."""
+        self._addresses = Addresses()
+        self._audit_log = audit_log.AuditLog()
+        self._leases = Leases()
+        self._mailboxes = mailboxes.Mailboxes(self._addresses, self._audit_log, self._leases)
+        self._presence = presence.Presence(self._addresses)
+        self._database = Database(
+            path,
+            migrations=load_migrations("claudemesh.broker.store.sqlite.migrations"),
+            on_rollback=self._forget,
+        )
+
+    async def open(self) -> None:
+        """Open the file; see `Store.open`."""
+        await self._database.open()
+        await self._database.write(self._mailboxes.load)
+
+    async def close(self) -> None:
+        """Finish what was called, then close."""
+        await self._database.close()
+
+    async def ping(self) -> None:
+        """Commit a real write."""
+        await self._database.write(lambda connection: connection.execute(_PING).rowcount)
+
+    async def append(self, submissions: Sequence[Submission], now: UnixMillis) -> list[Stored]:
+        """Store envelopes; see `Store.append`."""
+        if not submissions:
+            return []
+        return await self._database.write(partial(self._mailboxes.append, submissions=submissions, now=now))
+
+    async def lease(self, mesh: MeshId, peer: PeerId, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:
+        """Lease the oldest due rows to `link`; see `Store.lease`."""
+        address = (mesh, peer)
+        self._leases.register(address, link)
+        if self._mailboxes.has_due(now):
+            await self._database.write(partial(self._mailboxes.release_due, now=now))
+        return await self._database.read(partial(self._mailboxes.lease, address=address, link=link, limit=limit))
+
+    async def release(self, link: LinkId) -> None:
+        """End the leases of a link."""
+        self._leases.release(link)
+
+    async def acknowledge(self, mesh: MeshId, peer: PeerId, qs: Sequence[int], now: UnixMillis) -> int:
+        """Delete rows of one mailbox; see `Store.acknowledge`."""
+        return (await self.acknowledge_many([Acknowledgement(mesh=mesh, peer=peer, qs=qs)], now))[0]
+
+    async def acknowledge_many(self, acks: Sequence[Acknowledgement], now: UnixMillis) -> list[int]:
+        """Delete what was acknowledged; see `Store.acknowledge_many`."""
+        if not acks:
+            return []
+        return await self._database.write(partial(self._mailboxes.acknowledge, acks=acks, now=now))
+
+    async def next_due(self, now: UnixMillis) -> UnixMillis | None:
+        """The earliest `not_before` after `now`."""
+        return await self._database.read(partial(mailboxes.next_due, now=now))
+
+    async def due(self, after: UnixMillis, until: UnixMillis) -> list[tuple[MeshId, PeerId]]:
+        """Mailboxes with rows that came due in (after, until]."""
+        return await self._database.read(partial(mailboxes.due, after=after, until=until))
+
+    async def expire(self, now: UnixMillis, limit: int, notice: Notice) -> list[Undelivered]:
+        """Delete rows whose time has passed; see `Store.expire`."""
+        return await self._database.write(partial(self._mailboxes.expire, now=now, limit=limit, notice=notice))
+
+    async def drop_mailbox(self, mesh: MeshId, peer: PeerId, now: UnixMillis, notice: Notice) -> list[Undelivered]:
+        """Delete the mailbox of a revoked peer; see `Store.drop_mailbox`."""
+        return await self._database.write(partial(self._mailboxes.drop, address=(mesh, peer), now=now, notice=notice))
+
+    async def mailbox_usage(self, mesh: MeshId, peer: PeerId) -> Usage:
+        """What a mailbox holds."""
+        usage = self._mailboxes.usage((mesh, peer))
+        if usage is None:
+            usage = await self._database.write(partial(self._mailboxes.load_usage, address=(mesh, peer)))
+        return usage
+
+    async def append_entries(
+        self,
+        mesh: MeshId,
+        expected_seq: int,
+        entries: Sequence[bytes],
+        now: UnixMillis,
+        *,
+        actor: PeerId | None,
+        served: bool,
+    ) -> bool:
+        """Append roster entries by compare-and-swap; see `Store.append_entries`."""
+        event = AuditEvent(mesh=mesh, event_type="append", actor=actor, count=len(entries))
+
+        def operation(connection: sqlite3.Connection) -> bool:
+            if not rosters.append(connection, mesh, expected_seq, entries, now, served):
+                return False
+            self._audit_log.record(connection, [event], now)
+            return True
+
+        return await self._database.write(operation)
+
+    async def entries(self, mesh: MeshId, from_seq: int, limit: int) -> list[bytes]:
+        """Roster entries from `from_seq` on."""
+        return await self._database.read(partial(rosters.entries, mesh=mesh, from_seq=from_seq, limit=limit))
+
+    async def meshes(self) -> list[MeshRow]:
+        """Every mesh, the oldest first."""
+        return await self._database.read(rosters.meshes)
+
+    async def find_mesh(self, prefix: str) -> MeshId | None:
+        """The mesh whose id starts with `prefix`."""
+        return await self._database.read(partial(rosters.find, prefix=prefix))
+
+    async def delete_mesh(self, mesh: MeshId) -> None:
+        """Delete a mesh and all that belongs to it."""
+
+        def operation(connection: sqlite3.Connection) -> None:
+            rosters.delete(connection, mesh)
+            self._forget()
+
+        await self._database.write(operation)
+
+    async def put_card(self, mesh: MeshId, member: PeerId, number: int, card: bytes) -> bool:
+        """Keep a card whose number is higher than the one kept."""
+        return await self._database.write(
+            partial(credentials.put_card, mesh=mesh, member=member, number=number, card=card)
+        )
+
+    async def cards(self, mesh: MeshId, members: Sequence[PeerId]) -> dict[PeerId, bytes]:
+        """The newest card of each member that has one."""
+        return await self._database.read(partial(credentials.cards, mesh=mesh, members=members))
+
+    async def put_attestation(
+        self, mesh: MeshId, member: PeerId, digest: Digest, expires_at: UnixMillis, statement: bytes
+    ) -> None:
+        """Keep an attestation."""
+        await self._database.write(
+            partial(
+                credentials.put_attestation,
+                mesh=mesh,
+                member=member,
+                digest=digest,
+                expires_at=expires_at,
+                statement=statement,
+            )
+        )
+
+    async def attestations(self, digests: Sequence[Digest]) -> dict[Digest, bytes]:
+        """Those of `digests` that are kept."""
+        return await self._database.read(partial(credentials.attestations, digests=digests))
+
+    async def expire_attestations(self, now: UnixMillis) -> int:
+        """Delete attestations that no queued envelope can name any more."""
+        return await self._database.write(partial(credentials.expire_attestations, now=now))
+
+    async def set_presence(self, sessions: Sequence[SessionRow]) -> None:
+        """Announce sessions, or replace what was announced."""
+        await self._database.write(partial(self._presence.set, sessions=sessions))
+
+    async def touch_presence(self, links: Sequence[LinkId], now: UnixMillis) -> None:
+        """Renew every session of these links."""
+        await self._database.write(partial(self._presence.touch, links=links, now=now))
+
+    async def end_session(self, mesh: MeshId, peer: PeerId, session: SessionId) -> None:
+        """Remove one session."""
+        await self._database.write(partial(self._presence.end_session, mesh=mesh, peer=peer, session=session))
+
+    async def clear_presence(self, link: LinkId) -> None:
+        """Remove the sessions of a link that has ended."""
+        await self._database.write(partial(self._presence.clear, link=link))
+
+    async def expire_presence(self, before: UnixMillis) -> list[SessionRow]:
+        """Remove the sessions last seen before `before`."""
+        return await self._database.write(partial(self._presence.expire, before=before))
+
+    async def presence(self, mesh: MeshId) -> list[SessionRow]:
+        """The sessions that are connected now."""
+        return await self._database.read(partial(presence.sessions_of, mesh=mesh))
+
+    async def last_seen(self, mesh: MeshId) -> dict[PeerId, UnixMillis]:
+        """When each peer was last heard from."""
+        return await self._database.read(partial(presence.last_seen, mesh=mesh))
+
+    async def audit(self, events: Sequence[AuditEvent], now: UnixMillis) -> None:
+        """Record events in order."""
+        if events:
+            await self._database.write(partial(self._audit_log.record, events=events, now=now))
+
+    async def audit_rows(self, mesh: MeshId, from_n: int, limit: int) -> list[str]:
+        """Audit rows from number `from_n` on, as the canonical JSON that was hashed."""
+        return await self._database.read(partial(audit_log.rows_of, mesh=mesh, from_n=from_n, limit=limit))
+
+    async def audit_head(self, mesh: MeshId) -> tuple[int, Digest]:
+        """How many audit rows a mesh has, and the hash of the last one."""
+        return await self._database.read(partial(audit_log.head_of, mesh=mesh))
+
+    def _forget(self) -> None:
+        self._addresses.forget()
+        self._audit_log.forget()
+        self._mailboxes.forget()
