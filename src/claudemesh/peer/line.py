@@ -8,25 +8,34 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from claudemesh.errors import HandshakeRefused, Malformed, Unreachable
 from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol.link import Founder, Greeted, LinkHolder, Member, Opened, PeerLink, refusal
 from claudemesh.protocol.messages import (
+    Append,
     Appended,
+    Attest,
     Audit,
     BrokerMessage,
     Cards,
     Claimed,
     Closing,
+    GetAudit,
+    GetCards,
+    ListPeers,
     Log,
     Message,
     Ok,
     Peers,
-    Pong,
+    PutCard,
     Refused,
+    Sync,
 )
 from claudemesh.types import BrokerId, UnixMillis
 
+Request = Append | Sync | Attest | PutCard | GetCards | ListPeers | GetAudit
 Answer = Log | Appended | Cards | Peers | Audit | Ok
 A = TypeVar("A", bound=Answer)
 
@@ -107,8 +116,8 @@ class Line:
         self._link.sent_at = self._runtime.now()
         await self._pipe.send(frame)
 
-    async def request(self, make: Callable[[int], Message], answer: type[A]) -> A:
-        """Send what `make` builds for a request number, and wait for its answer.
+    async def request(self, message: Request, answer: type[A]) -> A:
+        """Send `message` under a request number of this line's choice, and wait for its answer.
 
         Raises:
             Refused: The broker said no.
@@ -120,7 +129,7 @@ class Line:
         future = asyncio.get_running_loop().create_future()
         self._pending[number] = future
         try:
-            await self.post(make(number))
+            await self.post(msgspec.structs.replace(message, rid=number))
             async with asyncio.timeout(self._runtime.tempo.request_timeout_ms / 1000):
                 received = await future
         except TimeoutError as error:
@@ -199,6 +208,3 @@ async def dial(
     except BaseException:
         await line.close()
         raise
-
-
-__all__ = ["Connect", "Handler", "Line", "Pipe", "Pong", "dial"]

@@ -1,0 +1,98 @@
+"""Sessions of this peer: their keys, attestations and counters, in memory only (docs/spec/statements.md §3).
+
+A session key is never stored, so its counters need not be: after a restart there is a new session, and no pair
+of session and counter can occur twice.
+"""
+
+from dataclasses import dataclass, field
+
+from claudemesh.crypto import identity
+from claudemesh.crypto.identity import CAPABILITIES, Attestation, SessionKeys
+from claudemesh.crypto.primitives import SigningKey
+from claudemesh.crypto.statements import Statement
+from claudemesh.peer.runtime import Runtime
+from claudemesh.types import MeshId, PeerId, SessionId, UnixMillis
+
+
+@dataclass(slots=True)
+class Session:
+    """One session that is running now."""
+
+    keys: SessionKeys = field(repr=False)
+    label: str
+    cwd: str
+    statement: Statement = field(repr=False)
+    attestation: Attestation = field(repr=False)
+    _counters: dict[PeerId, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def id(self) -> SessionId:
+        return self.keys.id
+
+    def next_counter(self, peer: PeerId) -> int:
+        """Allocate the next number of the stream to `peer`, from 1."""
+        self._counters[peer] = number = self._counters.get(peer, 0) + 1
+        return number
+
+    def renewal_due(self, now: UnixMillis) -> bool:
+        """Whether less than a quarter of the attestation's lifetime is left."""
+        lifetime = self.attestation.expires_at - self.attestation.issued_at
+        return now > self.attestation.expires_at - lifetime // 4
+
+
+class Sessions:
+    """The sessions of one peer: the daemon's own, and one for each agent that runs under it."""
+
+    def __init__(self, mesh: MeshId, peer: SigningKey, runtime: Runtime) -> None:
+        self._mesh = mesh
+        self._peer = peer
+        self._runtime = runtime
+        self._open: dict[SessionId, Session] = {}
+        self.main = self._make("", "")
+        """Signs what no agent's session does: receipts, profiles, and messages of the peer as such."""
+
+    def open(self, label: str, cwd: str) -> Session:
+        """Make a session with keys of its own."""
+        session = self._make(label, cwd)
+        self._open[session.id] = session
+        return session
+
+    def close(self, session: SessionId) -> None:
+        """Forget a session and its keys."""
+        self._open.pop(session, None)
+
+    def get(self, session: SessionId | str | None) -> Session | None:
+        """A running session by its id; the daemon's own for None."""
+        if session is None or session == self.main.id:
+            return self.main
+        return self._open.get(SessionId(session))
+
+    def agents(self) -> list[Session]:
+        """The sessions that agents run in, in the order of their opening."""
+        return list(self._open.values())
+
+    def all(self) -> list[Session]:
+        """Every running session."""
+        return [self.main, *self._open.values()]
+
+    def renew(self, session: Session) -> Session:
+        """Attest a session anew.
+
+        An agent's session keeps its keys, because others address it by them. The daemon's own gets new ones: what
+        it sent before can then not be opened with keys stolen later.
+        """
+        if session is self.main:
+            self.main = self._make("", "")
+            return self.main
+        session.statement, session.attestation = self._attest(session.keys)
+        return session
+
+    def _make(self, label: str, cwd: str) -> Session:
+        keys = identity.session_keys(self._runtime.entropy(64))
+        statement, attestation = self._attest(keys)
+        return Session(keys, label, cwd, statement, attestation)
+
+    def _attest(self, keys: SessionKeys) -> tuple[Statement, Attestation]:
+        lifetime_ms = self._runtime.tempo.session_lifetime_ms
+        statement = identity.attest(self._peer, self._mesh, keys, self._runtime.now(), lifetime_ms, CAPABILITIES)
+        return statement, identity.open_attestation(statement)
