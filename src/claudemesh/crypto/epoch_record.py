@@ -5,7 +5,7 @@ holds the roster knows for whom the secret was sealed: the members of the scope 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from claudemesh.crypto import statements
@@ -44,7 +44,7 @@ class EpochRecord:
     made_at: UnixMillis
     session: SessionId | None
     """Who signed it; None for a record that came without its signature, in a history or repair."""
-    body: Body
+    body: Body = field(repr=False, compare=False)
 
 
 def open_record(statement: Statement) -> EpochRecord:
