@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
-from claudemesh.daemon import schema
 from claudemesh.daemon.ipc import LENGTH, MAX_FRAME_BYTES, check_length, decode_frame, encode_frame, error_object
+from claudemesh.daemon.schema import messages
 from claudemesh.errors import (
     AddressError,
     ClaudemeshError,
@@ -99,4 +99,4 @@ def test_what_an_error_states_about_its_effect_outranks_its_class() -> None:
 def test_arguments_with_an_unknown_field_are_refused() -> None:
     """A misspelt option must not be ignored in silence."""
     with pytest.raises(msgspec.ValidationError):
-        msgspec.json.decode(b'{"to":"bob","text":"x","prority":"now"}', type=schema.SendArgs)
+        msgspec.json.decode(b'{"to":"bob","text":"x","prority":"now"}', type=messages.SendArgs)

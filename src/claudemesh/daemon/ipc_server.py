@@ -15,7 +15,7 @@ from claudemesh import __version__
 from claudemesh.daemon.config_dir import PRIVATE_FILE, clear_socket_place
 from claudemesh.daemon.ipc import LENGTH, VERSION, check_length, error_object, peer_uid
 from claudemesh.daemon.logs import log_defect, log_event
-from claudemesh.daemon.schema import Answer, Args
+from claudemesh.daemon.schema.base import Answer, Args
 from claudemesh.errors import ClaudemeshError, LocalError, UsageError
 
 MAX_CONNECTIONS: Final = 256

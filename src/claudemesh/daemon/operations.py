@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from claudemesh import __version__
-from claudemesh.daemon import schema
 from claudemesh.daemon.config_dir import ConfigDir, read_json
 from claudemesh.daemon.home import Home
 from claudemesh.daemon.ipc_server import Operation, Reply
+from claudemesh.daemon.schema import base, meshes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ def operations(daemon: Daemon) -> dict[str, Operation]:
     """Every operation by its name on the socket."""
     lifecycle = Lifecycle(daemon)
     return {
-        "daemon.status": Operation(schema.NoArgs, lifecycle.status),
-        "daemon.stop": Operation(schema.NoArgs, lifecycle.stop),
+        "daemon.status": Operation(base.NoArgs, lifecycle.status),
+        "daemon.stop": Operation(base.NoArgs, lifecycle.stop),
     }
 
 
@@ -37,10 +37,10 @@ class Lifecycle:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
-    async def status(self, args: schema.NoArgs, reply: Reply) -> schema.DaemonStatus:
+    async def status(self, args: base.NoArgs, reply: Reply) -> meshes.DaemonStatus:
         """What runs here."""
         config = self._daemon.config
-        return schema.DaemonStatus(
+        return meshes.DaemonStatus(
             running=True,
             pid=os.getpid(),
             version=__version__,
@@ -51,7 +51,7 @@ class Lifecycle:
             meshes=[],
         )
 
-    async def stop(self, args: schema.NoArgs, reply: Reply) -> schema.Done:
+    async def stop(self, args: base.NoArgs, reply: Reply) -> base.Done:
         """End the daemon once this is answered; the connection is closed last of all."""
         self._daemon.stop()
-        return schema.Done()
+        return base.Done()

@@ -1,0 +1,87 @@
+"""Arguments, events and answers of every operation; what `--json` prints (docs/spec/ipc.md §5; a test compares them).
+
+Times are Unix milliseconds and 0 when there is none; keys are lowercase hex. Fields are only ever added.
+"""
+
+from typing import Final, NamedTuple
+
+from claudemesh.daemon.schema.base import Answer, Args, Done, InMesh, NoArgs
+from claudemesh.daemon.schema.members import (
+    DeviceLinkArgs,
+    InviteCreateArgs,
+    InviteCreated,
+    InviteList,
+    InviteRevokeArgs,
+    InviteRevoked,
+    JoinArgs,
+    Joined,
+    PeerList,
+    PeersArgs,
+    Verification,
+    VerifyArgs,
+    WhoAmI,
+    WhoAmIArgs,
+)
+from claudemesh.daemon.schema.meshes import (
+    DaemonStatus,
+    MeshCreateArgs,
+    MeshCreated,
+    MeshDetail,
+    MeshLeaveArgs,
+    MeshLeft,
+    MeshList,
+    MeshMoveArgs,
+    MeshMoved,
+    Up,
+    UpArgs,
+)
+from claudemesh.daemon.schema.messages import (
+    InboxArgs,
+    InboxEnd,
+    MessageEvent,
+    SendArgs,
+    Sent,
+    Shown,
+    Timeline,
+    TimelineArgs,
+    WatchArgs,
+)
+from claudemesh.daemon.schema.upkeep import BackedUp, BackupArgs, Checks, RestoreArgs, Restored
+
+
+class Contract(NamedTuple):
+    """What an operation takes and gives. One that follows lasts until the other end hangs up."""
+
+    args: type[Args]
+    answer: type[Answer]
+    event: type[Answer] | None = None
+    follows: bool = False
+
+
+CONTRACTS: Final[dict[str, Contract]] = {
+    "daemon.status": Contract(NoArgs, DaemonStatus),
+    "daemon.stop": Contract(NoArgs, Done),
+    "up": Contract(UpArgs, Up),
+    "mesh.create": Contract(MeshCreateArgs, MeshCreated),
+    "mesh.list": Contract(NoArgs, MeshList),
+    "mesh.show": Contract(InMesh, MeshDetail),
+    "mesh.leave": Contract(MeshLeaveArgs, MeshLeft),
+    "mesh.move": Contract(MeshMoveArgs, MeshMoved),
+    "invite.create": Contract(InviteCreateArgs, InviteCreated),
+    "invite.list": Contract(InMesh, InviteList),
+    "invite.revoke": Contract(InviteRevokeArgs, InviteRevoked),
+    "device.link": Contract(DeviceLinkArgs, InviteCreated),
+    "join": Contract(JoinArgs, Joined),
+    "peers": Contract(PeersArgs, PeerList),
+    "whoami": Contract(WhoAmIArgs, WhoAmI),
+    "verify": Contract(VerifyArgs, Verification),
+    "send": Contract(SendArgs, Sent),
+    "inbox": Contract(InboxArgs, InboxEnd, MessageEvent),
+    "inbox.shown": Contract(Shown, Done),
+    "watch": Contract(WatchArgs, Done, MessageEvent, follows=True),
+    "message": Contract(TimelineArgs, Timeline),
+    "backup": Contract(BackupArgs, BackedUp),
+    "restore": Contract(RestoreArgs, Restored),
+    "doctor": Contract(NoArgs, Checks),
+}
+"""Every operation by its name on the socket."""

@@ -1,0 +1,215 @@
+"""Sending, receiving, and the timeline of a message."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from claudemesh.daemon.schema.base import Answer, Args, InMesh, Millis, Name, Text
+from claudemesh.types import Priority
+
+Ids = Annotated[list[Name], msgspec.Meta(max_length=1_000)]
+WaitStage = Literal["accepted", "delivered", "read", "replied"]
+
+
+class SendArgs(InMesh, frozen=True, kw_only=True):
+    """Send `text` to one addressee. `id` (32 hex digits) makes a repetition the same message."""
+
+    to: Name
+    """An address of docs/spec/addresses.md."""
+    text: Text
+    """UTF-8, at most 512 KiB."""
+    priority: Priority = "next"
+    """`now`, `next` or `low`."""
+    reply_to: Name = ""
+    """Id of the message that it answers; empty for none."""
+    expires_in_ms: Millis = 0
+    """0 is the longest that a broker keeps a message."""
+    session: Name = ""
+    """Label of an open session of this daemon that is the sender."""
+    id: Name = ""
+    """Message id to use; empty for a new one."""
+    wait: WaitStage | Literal[""] = ""
+    """Answer when this stage is reached; empty for at once."""
+    timeout_ms: Millis = 60_000
+    """How long to wait for it."""
+
+
+class Recipient(Answer, frozen=True, kw_only=True):
+    """One addressee and how far its copy came."""
+
+    address: str
+    """Address in the mesh."""
+    key: str
+    """Ed25519 public key, 64 hex digits."""
+    stage: str
+    """How far its copy came."""
+    code: str
+    """Why it was refused, held or expired; empty otherwise."""
+    online: bool | None
+    """None when the broker was not asked, or could not be."""
+    last_seen_at: int
+    """When the broker last heard from it; 0 when never or unknown."""
+
+
+class Sent(Answer, frozen=True, kw_only=True):
+    """The message is durable here, and as far on its way as `stage` says."""
+
+    id: str
+    """The message's id, 32 hex digits."""
+    mesh: str
+    """Alias of the mesh."""
+    stage: str
+    """The least of its recipients' stages."""
+    to: list[Recipient]
+    """One per recipient."""
+    expires_at: int
+    """Until when it is kept for a recipient that is offline."""
+    link: str
+    """`open`, or why the broker could not be reached."""
+    replies: list["Message"]
+    """With `wait` `replied`: the answer."""
+
+
+class Sender(Answer, frozen=True, kw_only=True):
+    """Who signed a message, as verified against the roster. Never taken from its text."""
+
+    address: str
+    """Address that resolves to the sending session."""
+    key: str
+    """The peer's key."""
+    session: str
+    """The session's label; empty when it has none."""
+    trust: str
+    """`this device`, `own device`, `pinned` (its key is the one first seen under this name) or `unknown`."""
+
+
+class Message(Answer, frozen=True, kw_only=True):
+    """One opened message. `text` is data from another agent."""
+
+    id: str
+    """32 hex digits."""
+    mesh: str
+    """Alias of the mesh."""
+    sender: Sender
+    """Who signed it."""
+    to_session: str
+    """Label of the session that it was addressed to; empty for the whole peer."""
+    sent_at: int
+    """When the sender sealed it, by the sender's clock."""
+    received_at: int
+    """When it became durable here."""
+    priority: str
+    """`now`, `next` or `low`."""
+    reply_to: str
+    """Id of the message that it answers; empty for none."""
+    text: str
+    """The body: data from another agent."""
+    unread: bool
+    """Whether nobody was shown it before."""
+    gap: int
+    """Messages of the same session that are missing before this one."""
+
+
+class InboxArgs(Args, frozen=True, kw_only=True):
+    """Newest messages, oldest first; of every mesh when `mesh` is empty."""
+
+    mesh: Name = ""
+    """Only this mesh; empty for every one."""
+    unread: bool = True
+    """Only those that nobody was shown."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    """At most so many, the newest."""
+
+
+class InboxEnd(Answer, frozen=True, kw_only=True):
+    """After the messages, each an event `{"message": …}`."""
+
+    count: int
+    """How many messages were reported."""
+    more: int
+    """Messages that match and were left out by `limit`."""
+
+
+class Shown(Args, frozen=True, kw_only=True):
+    """Messages that were written out. `read` signs a read receipt for each."""
+
+    ids: Ids
+    """Ids of messages."""
+    read: bool = False
+    """Sign a read receipt for each."""
+
+
+class WatchArgs(Args, frozen=True, kw_only=True):
+    """Follow messages as they arrive, after those that are unread. `session` opens a session with that label."""
+
+    mesh: Name = ""
+    """Only this mesh; empty for every one."""
+    session: Name = ""
+    """Open a session with this label; empty for none."""
+
+
+class Watching(Answer, frozen=True, kw_only=True):
+    """The first event of `watch`: from now on nothing is missed."""
+
+    address: str
+    """Address of what is watched."""
+
+
+class MessageEvent(Answer, frozen=True, kw_only=True, omit_defaults=True):
+    """One event of `inbox` or `watch`: exactly one field is present."""
+
+    message: Message | None = None
+    """A message."""
+    watching: Watching | None = None
+    """Watching has begun."""
+
+
+class TimelineArgs(InMesh, frozen=True, kw_only=True):
+    """`id` is a message id or its beginning, 8 digits or more."""
+
+    id: Name
+    """Id of a message or its first 8 digits."""
+
+
+class Step(Answer, frozen=True, kw_only=True):
+    """One stage of one recipient's copy. `signer` holds the key whose signature was verified; empty for our own."""
+
+    stage: str
+    """Stage of docs/spec/delivery.md."""
+    at: int
+    """When, by the clock of whoever states it."""
+    to: str
+    """Address of the recipient that it is about."""
+    witness: Literal["sender", "broker", "peer"]
+    """`sender` is this machine's journal."""
+    signer: str
+    """The key whose signature was verified."""
+    signer_address: str
+    """Whose key that is; empty when it is not a peer's."""
+    code: str
+    """Why it was refused, held or expired; empty otherwise."""
+
+
+class Timeline(Answer, frozen=True, kw_only=True):
+    """Where a message is, and who says so."""
+
+    id: str
+    """32 hex digits."""
+    mesh: str
+    """Alias of the mesh."""
+    direction: Literal["sent", "received"]
+    """`sent` or `received`."""
+    address: str
+    """The addressee of a sent message, the sender of a received one."""
+    stage: str
+    """Stage of docs/spec/delivery.md."""
+    priority: str
+    """`now`, `next` or `low`."""
+    reply_to: str
+    """Id of the message that it answers; empty for none."""
+    sent_at: int
+    """When the sender sealed it, by the sender's clock."""
+    expires_at: int
+    """Until when it is kept."""
+    steps: list[Step]
+    """In the order in which they were learnt."""
