@@ -149,6 +149,16 @@ def test_signature_proves_exactly_the_head_that_it_was_made_for(field: str) -> N
     assert judge_claim(forged, log.roster, synced=True) is Gossip.UNPROVEN
 
 
+def test_head_of_another_mesh_of_the_same_broker_proves_nothing() -> None:
+    log = family()
+    other = MeshId("11" * 32)
+    signature = sign_head(other, 2, ELSEWHERE, START, key("broker")).s
+
+    claim = SignedHead(other, 2, ELSEWHERE, START, signature)
+
+    assert judge_claim(claim, log.roster, synced=True) is Gossip.UNPROVEN
+
+
 # A move to another broker
 
 

@@ -287,6 +287,21 @@ def test_revocation_closes_the_invites_of_the_revoked() -> None:
     assert log.roster.invite_state(key("alice's link").public, log.now) == "open"
 
 
+def test_revocation_leaves_links_that_were_over_anyway_as_they_were() -> None:
+    """Their holders are told why they are too late, which is not that somebody was removed since."""
+    log = family()
+    log.invite("adam", "spent")
+    log.admit("spent", "eve")
+    log.invite("adam", "over")
+    log.now += limits.DAY_MS + limits.CLOCK_SKEW_MS + 1
+    log.append("chan", "adam", chan=channel("x"), kind="open")
+
+    log.append("revoke", "alice", who=key("adam").public, why="removed")
+
+    assert log.roster.invite_state(key("spent").public, log.now) == "exhausted"
+    assert log.roster.invite_state(key("over").public, log.now) == "expired"
+
+
 def test_revoking_a_user_revokes_each_of_its_peers() -> None:
     log = family()
     log.device_link("bob", "device", uses=2)

@@ -215,6 +215,21 @@ def test_expired_invite_admits_nobody_even_back_dated() -> None:
     assert (late, back_dated) == ("invite_expired", "invite_expired")
 
 
+def test_admission_in_time_is_accepted_although_the_log_is_slightly_ahead() -> None:
+    """Another author's clock may run up to five minutes fast; the link still works until its end."""
+    log = Log()
+    log.invite("alice", "i")
+    end = log.now + DAY
+    log.append("chan", "alice", chan=channel("x"), kind="open", at=log.now)
+    log.now = end + limits.CLOCK_SKEW_MS
+    log.append("chan", "alice", chan=channel("y"), kind="open")
+    log.now = end
+
+    log.admit("i", "eve")
+
+    assert log.is_active("eve")
+
+
 def test_back_dated_admission_is_refused_by_the_clock_of_the_log() -> None:
     log = Log()
     log.invite("alice", "i")
@@ -274,6 +289,17 @@ def test_device_link_raises_no_allowance() -> None:
     log.admit("d1", "phone", user=user_of("bob"))
 
     assert log.roster.device_uses_left(key(user_of("bob")).public) == 0
+
+
+def test_admin_links_devices_within_its_allowance_too() -> None:
+    """Otherwise an admin could hand its rank to any number of others, as devices of its own."""
+    log = Log()
+    log.invite("alice", "i", role="admin", dev=1)
+    log.admit("i", "adam")
+    log.device_link("adam", "d1", role="admin")
+    more = log.invite_fields("d2", role="admin", user=key(user_of("adam")).public)
+
+    assert _denied(log, "invite", "adam", "d2", **more) == "device_allowance"
 
 
 def test_owner_links_devices_without_an_allowance() -> None:
