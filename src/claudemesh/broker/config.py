@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from claudemesh.broker.policy import Limits
 from claudemesh.errors import UsageError
-from claudemesh.transport import PATH
+from claudemesh.transport.frames import PATH
 
 DEFAULT_PORT: Final = 7900
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")

@@ -56,8 +56,8 @@ class Mesh:
     mailboxes: dict[PeerId, Mailbox] = field(default_factory=dict)
     attestations: dict[str, KnownAttestation] = field(default_factory=dict)
     appending: asyncio.Lock = field(default_factory=asyncio.Lock)
-    announced_seq: int = -1
-    """The last entry that open links were told of."""
+    unannounced: list[bytes] = field(default_factory=list)
+    """The last entries of the roster, which open links were not told of yet."""
     head: Statement | None = None
     head_seq: int = -1
     head_at: int = 0
@@ -151,7 +151,7 @@ class Directory:
 
     async def reload(self, mesh: Mesh) -> None:
         """Read a mesh's roster again, after an append that was undone or overtaken."""
-        roster, rekeys = await self._restore(mesh.id)
+        roster, rekeys = await self.restore(mesh.id)
         mesh.roster, mesh.rekeys, mesh.head = roster, rekeys, None
 
     async def attestation(self, mesh: Mesh, digest: str, now: UnixMillis) -> KnownAttestation | None:
@@ -172,15 +172,16 @@ class Directory:
         return [mesh.attestations[digest].statement for digest in known] + list(fetched.values())
 
     async def _load(self, mesh_id: MeshId) -> Mesh | None:
-        roster, rekeys = await self._restore(mesh_id)
+        roster, rekeys = await self.restore(mesh_id)
         if roster.mesh is None:
             return None
-        mesh = Mesh(mesh_id, roster, rekeys, announced_seq=roster.seq)
+        mesh = Mesh(mesh_id, roster, rekeys)
         self._meshes[mesh_id] = mesh
         self._evict()
         return mesh
 
-    async def _restore(self, mesh: MeshId) -> tuple[Roster, dict[PeerId, int]]:
+    async def restore(self, mesh: MeshId) -> tuple[Roster, dict[PeerId, int]]:
+        """A second copy of a roster from the store, with the last rekey of each peer."""
         raws: list[bytes] = []
         while page := await self._store.entries(mesh, len(raws), _PAGE):
             raws += page

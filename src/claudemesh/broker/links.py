@@ -9,7 +9,7 @@ from claudemesh.broker.policy import Limits, TokenBucket
 from claudemesh.broker.store.base import LinkId
 from claudemesh.protocol.codec import encode_message
 from claudemesh.protocol.messages import Closing, Message
-from claudemesh.transport import NORMAL, CloseCode
+from claudemesh.transport.frames import NORMAL, CloseCode
 from claudemesh.types import MeshId, PeerId, SessionId, UnixMillis
 
 MAX_SEEN_ATTESTATIONS: Final = 4_096
@@ -105,6 +105,8 @@ class Link:
     audit_reason: str = "lost"
     """Why it ended, for the audit log."""
     closed: bool = False
+    silent: bool = False
+    """It ended because its presence lease ran out."""
     leaving_at: UnixMillis | None = None
     """The mesh has moved: the link ends when its mailbox is drained, or at this time."""
     seen_attestations: set[str] | None = None

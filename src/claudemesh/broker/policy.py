@@ -40,6 +40,8 @@ class Limits:
     claims_per_minute_per_invite: int = limits.CLAIMS_PER_MINUTE_PER_INVITE
     claims_per_minute_per_address: int = limits.CLAIMS_PER_MINUTE_PER_ADDRESS
     meshes_per_hour_per_address: int = 60
+    uploads: int = 16
+    uploads_per_hour_per_address: int = 1_200
     presence_fanout_links: int = 256
     handshake_timeout_ms: int = limits.HANDSHAKE_TIMEOUT_MS
     presence_lease_ms: int = limits.PRESENCE_LEASE_MS
@@ -86,10 +88,11 @@ class TokenBucket:
             return 0
         return max(1, int((cost - self._tokens) * self._per_token_ms) + 1)
 
-    def charge(self, now: UnixMillis, cost: int) -> None:
-        """Take `cost` tokens whether or not they are there."""
+    def charge(self, now: UnixMillis, cost: int = 1) -> int:
+        """Take `cost` tokens whether or not they are there; returns how many milliseconds the debt takes to repay."""
         self._refill(now)
         self._tokens -= cost
+        return 0 if self._tokens >= 0 else int(-self._tokens * self._per_token_ms) + 1
 
     def is_full(self, now: UnixMillis) -> bool:
         """Whether nothing was taken lately: the bucket need not be remembered."""
@@ -163,13 +166,14 @@ class AddressPolicy:
     guesses, relays or probes is stopped after ten failures a minute.
     """
 
-    __slots__ = ("claims_by_address", "claims_by_invite", "failures", "meshes")
+    __slots__ = ("claims_by_address", "claims_by_invite", "failures", "meshes", "uploads")
 
     def __init__(self, grants: Limits) -> None:
         self.failures = Buckets(grants.failed_handshakes_per_minute, MINUTE_MS)
         self.claims_by_address = Buckets(grants.claims_per_minute_per_address, MINUTE_MS)
         self.claims_by_invite = Buckets(grants.claims_per_minute_per_invite, MINUTE_MS)
         self.meshes = Buckets(grants.meshes_per_hour_per_address, HOUR_MS)
+        self.uploads = Buckets(grants.uploads_per_hour_per_address, HOUR_MS)
 
     def admit_claim(self, address: str, invite: str, now: UnixMillis) -> int:
         """Returns 0, or the milliseconds after which the claim may be repeated."""

@@ -1,42 +1,25 @@
-"""Byte pipes between a peer and a broker: one WebSocket over TCP, TLS or a Unix socket (docs/spec/wire.md §2).
+"""Dials a broker: one WebSocket over TCP, TLS or a Unix socket (docs/spec/wire.md §2).
 
-    ws://host:port/ws      TCP
-    wss://host/ws          TLS
-    unix:///path.sock      the same WebSocket over a Unix socket, HTTP path /ws
-
-A frame of the protocol is one WebSocket text message. Nothing here knows what a frame means.
+ws://host:port/ws      TCP
+wss://host/ws          TLS
+unix:///path.sock      the same WebSocket over a Unix socket, HTTP path /ws
 """
 
 import asyncio
 import contextlib
 import ssl
-import sys
-from collections.abc import Coroutine
-from typing import Any, Final, NewType, TypeVar
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from claudemesh.errors import Unreachable, UsageError
 from claudemesh.protocol import limits
-
-T = TypeVar("T")
-
-CloseCode = NewType("CloseCode", int)
-NORMAL: Final = CloseCode(1000)
-POLICY_VIOLATION: Final = CloseCode(1008)
-TOO_BIG: Final = CloseCode(1009)
-INTERNAL_ERROR: Final = CloseCode(1011)
-SERVICE_RESTART: Final = CloseCode(1012)
-TRY_AGAIN_LATER: Final = CloseCode(1013)
+from claudemesh.transport.frames import NORMAL, PATH, CloseCode
 
 CONNECT_TIMEOUT_S: Final = 10.0
 MAX_RECEIVED_BYTES: Final = 4 * limits.MAX_FRAME_BYTES
 """The largest frame a broker sends: a page of roster entries at their largest."""
-PATH: Final = "/ws"
-
-_TEXT: Final = 0x81
-_CLOSE: Final = 0x88
 _CLOSE_WAIT_S: Final = 2.0
 
 
@@ -119,37 +102,6 @@ async def connect(url: str, *, tls: ssl.SSLContext | None = None, timeout_s: flo
         await session.close()
         raise
     return Pipe(session, socket)
-
-
-def text_frame(payload: bytes) -> bytes:
-    """A server's WebSocket text message, as the bytes that a transport writes (RFC 6455 §5.2, unmasked)."""
-    length = len(payload)
-    if length < 126:
-        return b"%c%c%b" % (_TEXT, length, payload)
-    if length < 1 << 16:
-        return b"%c\x7e%b%b" % (_TEXT, length.to_bytes(2, "big"), payload)
-    return b"%c\x7f%b%b" % (_TEXT, length.to_bytes(8, "big"), payload)
-
-
-def close_frame(code: CloseCode) -> bytes:
-    """A server's WebSocket close message without a text."""
-    return b"%c\x02%b" % (_CLOSE, code.to_bytes(2, "big"))
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a process's main coroutine, on uvloop where there is one."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(main)
-
-
-def _loop_factory() -> Any:
-    if sys.platform == "win32":
-        return None
-    try:
-        import uvloop  # a platform without a build of it still runs, more slowly
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _locate(url: str, tls: ssl.SSLContext | None) -> tuple[str, aiohttp.BaseConnector]:

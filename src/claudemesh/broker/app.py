@@ -1,0 +1,284 @@
+"""Composition root: `run` for a process of its own, `Broker` inside another one (docs/spec/broker.md §1)."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Self
+
+from claudemesh.broker.acceptance import Acceptances
+from claudemesh.broker.config import DEFAULT_PORT, Listen, Origins, Settings, parse_database
+from claudemesh.broker.core import Core
+from claudemesh.broker.directory import Directory
+from claudemesh.broker.exchange import Exchange
+from claudemesh.broker.http import Http
+from claudemesh.broker.key import load_key
+from claudemesh.broker.leasing import Leasing
+from claudemesh.broker.logs import Log, fingerprint, open_log
+from claudemesh.broker.members import Members
+from claudemesh.broker.metrics import Metrics
+from claudemesh.broker.notices import undelivered_notice
+from claudemesh.broker.ordering import Change, Ordering
+from claudemesh.broker.policy import AddressPolicy, Limits
+from claudemesh.broker.presence import Presence
+from claudemesh.broker.server import Server
+from claudemesh.broker.store.base import Store
+from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.crypto.primitives import SigningKey
+from claudemesh.errors import LocalError
+from claudemesh.protocol import limits
+from claudemesh.transport import run as run_loop
+from claudemesh.transport.listener import Listener, ListenerLimits
+from claudemesh.types import BrokerId, UnixMillis
+
+__all__ = ["DEFAULT_PORT", "Broker", "Limits", "Listen", "Settings", "parse_database", "run"]
+
+CLEANING_INTERVAL_S: Final = 60.0
+_SWEEP_S: Final = 1.0
+
+
+class Broker:
+    """One broker: `async with Broker(settings) as broker:` serves until the context ends."""
+
+    def __init__(self, settings: Settings, log: Log | None = None) -> None:
+        """Nothing is opened before the context is entered.
+
+        Args:
+            log: Where events go; None opens what the settings name.
+
+        Raises:
+            UsageError: The settings contradict each other.
+        """
+        settings.check()
+        self.settings = settings
+        self.port: int | None = None
+        """The TCP port that is bound."""
+        self._log = log
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] | None = None
+
+    @property
+    def id(self) -> BrokerId:
+        """The broker's public key: what a genesis names as `bk`."""
+        return self._core.id
+
+    @property
+    def url(self) -> str:
+        """The URL to dial: the first origin."""
+        return self._origins.of_request(None, self.settings.listen is None)
+
+    async def __aenter__(self) -> Self:
+        """Open the store and listen.
+
+        Raises:
+            LocalError: The database or the key cannot be used; nothing was changed.
+            UsageError: The address cannot be listened on.
+        """
+        if self._log is None:
+            self._log = open_log(self.settings.log_level, self.settings.log_file)
+        key = load_key(self.settings.key_path())
+        self._store: Store = SqliteStore(self.settings.database)
+        await self._store.open()
+        try:
+            self._build(key, self._log)
+            await self._restore_presence()
+            await self._listen()
+        except BaseException:
+            await self._stop_tasks()
+            await self._store.close()
+            raise
+        self._core.log.info("started", broker=fingerprint(self.id), port=self.port, unix=self.settings.unix is not None)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop: finish the commit, tell every link, close; within the drain timeout."""
+        core, server = self._core, self._server
+        server.draining = self._http.draining = True
+        timeout_s = core.grants.drain_timeout_ms / 1_000
+        self._listener.stop_accepting()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s / 2):
+                await core.exchange.drained()
+        server.drain()
+        await self._listener.close(timeout_s / 4)
+        await self._stop_tasks()
+        await self._store.close()
+        core.log.info("stopped")
+
+    async def wait_failed(self) -> None:
+        """Return never, or raise what ended one of the broker's own tasks."""
+        if self._failed is None:
+            self._failed = asyncio.get_running_loop().create_future()
+        await self._failed
+
+    def _build(self, key: SigningKey, log: Log) -> None:
+        grants, metrics, broker = self.settings.limits, Metrics(), BrokerId(key.public)
+        directory = Directory(self._store)
+
+        def notice(event: str) -> Any:
+            return undelivered_notice(key, unix_millis, event)
+
+        leasing = Leasing(self._store, directory, grants, metrics, unix_millis, self._spawn, notice)
+        acceptances = Acceptances(key, unix_millis)
+        exchange = Exchange(self._store, leasing, acceptances, grants, metrics, unix_millis, broker)
+        ordering = Ordering(
+            self._store, directory, key, self.settings.mesh_creation, grants, metrics, unix_millis, self._changed
+        )
+        self._core = Core(
+            key=key,
+            grants=grants,
+            store=self._store,
+            directory=directory,
+            ordering=ordering,
+            exchange=exchange,
+            leasing=leasing,
+            presence=Presence(grants.rejoin_grace_ms),
+            addresses=AddressPolicy(grants),
+            metrics=metrics,
+            log=log,
+            clock=unix_millis,
+            spawn=self._spawn,
+        )
+        self._members = Members(self._core)
+        self._http = Http(self._core)
+        self._server = Server(self._core, self._members, self._http, lambda: self._origins)
+        for work in (
+            exchange.commit_forever,
+            leasing.retry_forever,
+            leasing.wait_for_due,
+            leasing.expire_forever,
+            self._sweep_forever,
+            self._clean_forever,
+        ):
+            self._spawn(work())
+
+    async def _listen(self) -> None:
+        grants = self._core.grants
+        self._listener = Listener(
+            self._server,
+            ListenerLimits(
+                half_open=grants.half_open_links,
+                half_open_per_address=grants.half_open_links_per_address,
+                unauthenticated_bytes=grants.unauthenticated_bytes,
+                handshake_timeout_s=grants.handshake_timeout_ms / 1_000,
+                frame_bytes=limits.MAX_FRAME_BYTES,
+                buffered_bytes=grants.buffered_bytes_max,
+                links=grants.links,
+                trust_forwarded_for=self.settings.trust_forwarded_for,
+            ),
+        )
+        self._origins = Origins(self.settings, None)
+        if self.settings.listen is not None:
+            self.port = await self._listener.listen(self.settings.listen.host, self.settings.listen.port)
+            self._origins = Origins(self.settings, self.port)
+        if self.settings.unix is not None:
+            await self._listener.listen_unix(self.settings.unix)
+
+    async def _restore_presence(self) -> None:
+        """Who was connected when the broker stopped may come back without joining anew."""
+        now, grants = unix_millis(), self._core.grants
+        for row in await self._store.expire_presence(UnixMillis(now + 1)):
+            if now - row.last_seen <= grants.presence_lease_ms + grants.rejoin_grace_ms:
+                self._core.presence.restore(row.mesh, row.peer, row.last_seen, now)
+
+    def _changed(self, change: Change) -> None:
+        self._members.changed(change)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self._listener.sweep()
+            self._server.sweep()
+            self._http.half_open = self._listener.half_open
+            try:
+                await self._members.sweep()
+            except LocalError:
+                self._core.metrics.store_failures += 1
+
+    async def _clean_forever(self) -> None:
+        """Delete what has no use any more: expired attestations, logs that never became ours."""
+        while True:
+            await asyncio.sleep(CLEANING_INTERVAL_S)
+            now, core = unix_millis(), self._core
+            try:
+                await self._store.expire_attestations(now)
+                for row in await self._store.meshes():
+                    mesh = core.directory.cached(row.mesh)
+                    if row.served or row.created_at > now - core.grants.unserved_lifetime_ms or (mesh and mesh.used):
+                        continue
+                    core.directory.forget(row.mesh)
+                    await self._store.delete_mesh(row.mesh)
+            except LocalError:
+                core.metrics.store_failures += 1
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        error = task.exception()
+        if error is not None and self._log is not None:
+            self._log.failure("task_failed", error)
+        if self._failed is None:
+            self._failed = asyncio.get_running_loop().create_future()
+        if not self._failed.done() and error is not None:
+            self._failed.set_exception(error)
+
+    async def _stop_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run(settings: Settings, started: Callable[[Broker], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        started: Called when the broker listens.
+
+    Raises:
+        ClaudemeshError: It could not start, or its disk is damaged.
+    """
+    run_loop(_serve(settings, started))
+
+
+async def _serve(settings: Settings, started: Callable[[Broker], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(stop.set))
+    else:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+    _raise_file_limit()
+    async with Broker(settings) as broker:
+        started(broker)
+        waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(broker.wait_failed())]
+        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+        for wait in done:
+            wait.result()
+
+
+def unix_millis() -> UnixMillis:
+    """This machine's clock."""
+    return UnixMillis(time.time_ns() // 1_000_000)
+
+
+def _raise_file_limit() -> None:
+    """A link is a file descriptor: take as many as the system gives."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

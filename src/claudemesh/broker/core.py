@@ -1,0 +1,40 @@
+"""The parts of a broker that its use cases share; only app.py builds them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from claudemesh.broker.directory import Directory
+from claudemesh.broker.exchange import Exchange
+from claudemesh.broker.leasing import Leasing, Spawn
+from claudemesh.broker.logs import Log
+from claudemesh.broker.metrics import Metrics
+from claudemesh.broker.ordering import Ordering
+from claudemesh.broker.policy import AddressPolicy, Limits
+from claudemesh.broker.presence import Presence
+from claudemesh.broker.store.base import Store
+from claudemesh.crypto.primitives import SigningKey
+from claudemesh.types import BrokerId, UnixMillis
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """One broker, without the sockets."""
+
+    key: SigningKey
+    grants: Limits
+    store: Store
+    directory: Directory
+    ordering: Ordering
+    exchange: Exchange
+    leasing: Leasing
+    presence: Presence
+    addresses: AddressPolicy
+    metrics: Metrics
+    log: Log
+    clock: Callable[[], UnixMillis]
+    spawn: Spawn
+
+    @property
+    def id(self) -> BrokerId:
+        """The broker's public key."""
+        return BrokerId(self.key.public)

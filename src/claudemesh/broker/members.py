@@ -1,0 +1,202 @@
+"""Links of members: opening, ending, and what a change of the roster does to them (docs/spec/broker.md §2, §5)."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+from claudemesh.broker.core import Core
+from claudemesh.broker.directory import KnownAttestation, Mesh, encode_statement
+from claudemesh.broker.links import Link, Outlet, open_window
+from claudemesh.broker.notices import broadcast, undelivered_notice
+from claudemesh.broker.ordering import MOVE_GRACE_MS, Change, close_removed
+from claudemesh.broker.policy import link_bucket, request_bucket
+from claudemesh.broker.presence import Connected
+from claudemesh.broker.store.base import AuditEvent, LinkId, SessionRow
+from claudemesh.errors import LocalError, Refused
+from claudemesh.protocol.link import BrokerLink, HelloReceived
+from claudemesh.protocol.messages import Closing
+from claudemesh.types import PeerId, UnixMillis
+
+TOUCH_INTERVAL_MS: Final = 15_000
+
+
+class Members:
+    """Opens and ends links of members."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._numbers: Iterator[int] = itertools.count(core.clock() << 10)
+        """Larger than any number of an earlier process, whose links may still stand in the store."""
+        self._touched_at = core.clock()
+
+    async def open(self, received: HelloReceived, proto: BrokerLink, outlet: Outlet) -> tuple[Mesh, Link]:
+        """Admit a member's link; when this returns, `hello_ack`, the roster and the first pushes are on their way.
+
+        Raises:
+            Refused: `unknown_mesh`, `unknown_peer` or `revoked`; the link is to be closed.
+            LocalError: The store failed; the link is to be closed.
+        """
+        core, hello = self._core, received.hello
+        async with core.directory.using(hello.mesh) as mesh:
+            if mesh is None or not (mesh.serves(core.id) or mesh.has_moved(core.id)):
+                raise Refused("unknown_mesh")
+            self._check_member(mesh, hello.member)
+            attestation = received.attestation
+            known = KnownAttestation(attestation, encode_statement(received.message.att))
+            await core.store.put_attestation(
+                mesh.id, hello.member, attestation.digest, attestation.expires_at, known.statement
+            )
+            mesh.remember(known, core.clock())
+            if received.message.cursor:
+                await core.store.acknowledge(mesh.id, hello.member, received.message.cursor, core.clock())
+            audit_n, audit_head = await core.store.audit_head(mesh.id)
+            usage = await core.store.mailbox_usage(mesh.id, hello.member)
+            sth = core.ordering.head(mesh)
+            outlet.write(proto.accept_hello(audit_n, audit_head, sth, usage.rows, core.clock()))
+            async for page in core.ordering.pages(mesh, hello.roster_seq + 1):
+                outlet.write(page)
+            self._check_member(mesh, hello.member)
+            link = self._attach(mesh, received, outlet)
+            link.seen_head = sth
+        await self._record(link, received)
+        return mesh, link
+
+    async def ended(self, mesh: Mesh, link: Link, silent: bool) -> None:
+        """A link has ended, whatever the reason; `silent` says that its presence lease ran out."""
+        core = self._core
+        link.closed = True
+        mesh.links.pop(link.id, None)
+        now = core.clock()
+        core.presence.link_closed(link.mesh, link.peer, link.id, link.heard_at, now)
+        if silent and core.presence.link_silent(link.mesh, link.peer):
+            self._tell(mesh, "peer_left", link.peer)
+        try:
+            await core.store.clear_presence(link.id)
+        except LocalError:
+            core.metrics.store_failures += 1
+        await core.leasing.link_ended(mesh, link)
+
+    def changed(self, change: Change) -> None:
+        """The roster of a mesh has changed."""
+        core, mesh = self._core, change.mesh
+        close_removed(change)
+        for peer in change.removed:
+            if core.presence.removed(mesh.id, peer):
+                self._tell(mesh, "peer_left", peer)
+            core.spawn(self._drop_mailbox(mesh, peer))
+        for link in list(mesh.links.values()):
+            core.leasing.settle(link, mesh.mailbox(link.peer))
+
+    async def sweep(self) -> None:
+        """Once a second: who has left, and which presence leases to renew in the store."""
+        core, now = self._core, self._core.clock()
+        for mesh_id, peer in core.presence.left(now):
+            mesh = core.directory.cached(mesh_id)
+            if mesh is not None:
+                self._tell(mesh, "peer_left", peer)
+        for mesh in core.directory.loaded():
+            for link in [link for link in mesh.links.values() if link.leaving_at is not None]:
+                core.leasing.settle(link, mesh.mailbox(link.peer))
+        if now - self._touched_at >= TOUCH_INTERVAL_MS:
+            since, self._touched_at = self._touched_at, now
+            links = [
+                link.id for mesh in core.directory.loaded() for link in mesh.links.values() if link.heard_at >= since
+            ]
+            if links:
+                await core.store.touch_presence(links, now)
+
+    def _check_member(self, mesh: Mesh, peer: PeerId) -> None:
+        member = mesh.roster.member(peer)
+        if member is None:
+            raise Refused("unknown_peer")
+        if not member.active:
+            raise Refused("revoked")
+
+    def _attach(self, mesh: Mesh, received: HelloReceived, outlet: Outlet) -> Link:
+        core, now = self._core, self._core.clock()
+        attestation = received.attestation
+        mailbox = mesh.mailbox(received.hello.member)
+        self._make_room(mailbox.links, attestation.session)
+        link = Link(
+            id=LinkId(next(self._numbers)),
+            mesh=mesh.id,
+            peer=mailbox.peer,
+            session=attestation.session,
+            outlet=outlet,
+            window=open_window(core.grants),
+            messages=link_bucket(core.grants, now),
+            requests=request_bucket(core.grants, now),
+            heard_at=now,
+        )
+        if mesh.has_moved(core.id):
+            link.leaving_at = UnixMillis(now + MOVE_GRACE_MS)
+        mesh.links[link.id] = link
+        if core.presence.link_opened(mesh.id, link.peer, now):
+            self._tell(mesh, "peer_joined", link.peer)
+        message = received.message
+        core.presence.announce(
+            mesh.id, link.peer, link.session, Connected(link.id, message.att, message.status, message.sid, now)
+        )
+        mailbox.attach(link)
+        core.leasing.pump(mesh, mailbox)
+        core.metrics.links_opened += 1
+        return link
+
+    def _make_room(self, links: list[Link], session: str) -> None:
+        """A session has one link, a peer a few: the oldest gives way."""
+        for old in [link for link in links if link.session == session and not link.closed]:
+            self._replace(old)
+        open_links = [link for link in links if not link.closed]
+        for old in open_links[: max(0, len(open_links) - self._core.grants.links_per_peer + 1)]:
+            self._replace(old)
+
+    def _replace(self, link: Link) -> None:
+        self._core.metrics.links_replaced += 1
+        link.close(Closing(code="replaced"), audit_reason="replaced")
+
+    async def _record(self, link: Link, received: HelloReceived) -> None:
+        """Presence in the store is for after a restart: that it cannot be written ends no link."""
+        message, now = received.message, self._core.clock()
+        row = SessionRow(
+            mesh=link.mesh,
+            peer=link.peer,
+            session=link.session,
+            link=link.id,
+            connected_at=now,
+            last_seen=now,
+            status=message.status,
+            sid=message.sid,
+            pid=message.pid,
+            cwd=message.cwd,
+        )
+        try:
+            await self._core.store.set_presence([row])
+        except LocalError:
+            self._core.metrics.store_failures += 1
+
+    async def _drop_mailbox(self, mesh: Mesh, peer: PeerId) -> None:
+        core = self._core
+        notice = undelivered_notice(core.key, core.clock, "revoked")
+        try:
+            letters = await core.store.drop_mailbox(mesh.id, peer, core.clock(), notice)
+        except LocalError:
+            core.metrics.store_failures += 1  # the rows expire
+            return
+        core.leasing.undelivered(mesh, letters)
+
+    def _tell(self, mesh: Mesh, event: str, peer: PeerId) -> None:
+        """Announce that a peer joined or left; the audit log gets the same event."""
+        core, now = self._core, self._core.clock()
+        grants = core.grants
+        broadcast(mesh, event, peer, core.key, now, grants.presence_fanout_links, grants.buffered_bytes)
+        core.spawn(
+            self._audit(
+                AuditEvent(mesh=mesh.id, event_type="connect" if event == "peer_joined" else "disconnect", actor=peer)
+            )
+        )
+
+    async def _audit(self, event: AuditEvent) -> None:
+        try:
+            await self._core.store.audit([event], self._core.clock())
+        except LocalError:
+            self._core.metrics.store_failures += 1

@@ -1,0 +1,101 @@
+"""`claudemesh broker`: run a broker in the foreground."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+_EXAMPLES = """\b
+Examples:
+  claudemesh broker
+  claudemesh broker --listen 0.0.0.0:7900 --origin wss://mesh.example.org/ws \\
+      --database sqlite:////var/lib/claudemesh/broker.db
+  claudemesh broker --unix /run/claudemesh/broker.sock --limit mailbox_rows=50000
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--listen", metavar="HOST:PORT", help="TCP address.  [default: 127.0.0.1:7900, unless --unix is given]")
+@click.option("--unix", type=click.Path(path_type=Path), metavar="PATH", help="Unix socket (mode 0600).")
+@click.option(
+    "--database",
+    default="sqlite:///claudemesh-broker.db",
+    show_default=True,
+    help="sqlite:///FILE; created if missing.",
+)
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Signing key.  [default: DATABASE.key]")
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="URL that peers dial, such as wss://host/ws; repeatable. Required when others than this machine can connect.",
+)
+@click.option(
+    "--mesh-creation",
+    type=click.Choice(["open", "closed"]),
+    default="open",
+    show_default=True,
+    help="Whether anybody may create or move a mesh here.",
+)
+@click.option(
+    "--limit",
+    "overrides",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Override a limit of docs/spec/limits.md; repeatable.",
+)
+@click.option(
+    "--trust-forwarded-for", is_flag=True, help="Count addresses by X-Forwarded-For: only behind a proxy that sets it."
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="[default: standard error]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output once it listens.")
+def broker(
+    listen: str | None,
+    unix: Path | None,
+    database: str,
+    key: Path | None,
+    origins: tuple[str, ...],
+    mesh_creation: str,
+    overrides: tuple[str, ...],
+    trust_forwarded_for: bool,
+    log_level: str,
+    log_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a broker: it routes ciphertext and orders rosters, and can read neither.
+
+    It stops on SIGTERM or Ctrl-C: links are told to reconnect, nothing that was accepted is lost.
+    """
+    from claudemesh.broker import app  # loaded here, so that other verbs and --help stay quick
+    from claudemesh.errors import ClaudemeshError
+
+    def started(running: app.Broker) -> None:
+        if as_json:
+            print(json.dumps({"broker": running.id, "url": running.url, "port": running.port}), flush=True)
+        else:
+            print(f"broker {running.id[:16]} at {running.url}", file=sys.stderr, flush=True)
+
+    if listen is None and unix is None:
+        listen = f"127.0.0.1:{app.DEFAULT_PORT}"
+    try:
+        settings = app.Settings(
+            listen=None if listen is None else app.Listen.parse(listen),
+            unix=None if unix is None else unix.absolute(),
+            database=app.parse_database(database),
+            key=key,
+            origins=origins,
+            mesh_creation="closed" if mesh_creation == "closed" else "open",
+            trust_forwarded_for=trust_forwarded_for,
+            limits=app.Limits().override(overrides),
+            log_level=log_level,  # type: ignore[arg-type]  # click has checked it
+            log_file=log_file,
+        )
+        app.run(settings, started)
+    except ClaudemeshError as error:
+        click.echo(f"claudemesh broker: {error}\n{error.hint()}", err=True)
+        sys.exit(error.exit_code)
