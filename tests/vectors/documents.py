@@ -1,11 +1,11 @@
-"""The vector families of statements, envelopes, links, replay and backup. Inputs are chosen here, outputs computed."""
+"""The vector families of statements, links, replay and backup. Inputs are chosen here, outputs computed."""
 
 import json
 from typing import Any
 
 from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.backup import seal_backup
-from claudemesh.crypto.envelope import padded_length, seal
+from claudemesh.crypto.envelope import padded_length
 from claudemesh.crypto.identity import (
     ATTESTATION_MAX_MS,
     MAX_DEAD_SESSIONS,
@@ -40,11 +40,11 @@ def refused(error: str, code: str, **fields: Any) -> Vector:
     return {"error": error, "code": code, **fields}
 
 
-def _document(about: str, source: str, cases: list[Vector], **shared: Any) -> Vector:
+def document(about: str, source: str, cases: list[Vector], **shared: Any) -> Vector:
     return {"about": about, "source": source, **shared, "cases": cases}
 
 
-def _plain(statement: Statement) -> Vector:
+def plain(statement: Statement) -> Vector:
     return {"b": statement.b, "k": statement.k, "s": statement.s}
 
 
@@ -96,7 +96,7 @@ def canonical() -> Vector:
     ]
     cases = [ok(name=f"accepted {number}", raw=raw.hex(), value=json.loads(raw)) for number, raw in enumerate(accepted)]
     cases += [refused("Malformed", code, name=name, raw=raw.hex()) for name, raw, code in malformed]
-    return _document("Bytes that are, or are not, a canonical statement; `raw` is hex.", "statements.md §1", cases)
+    return document("Bytes that are, or are not, a canonical statement; `raw` is hex.", "statements.md §1", cases)
 
 
 def signatures() -> Vector:
@@ -120,7 +120,7 @@ def signatures() -> Vector:
     for code, name, changes in bad:
         cases.append({**good, **changes, "name": name, "error": "BadSignature", "code": code})
     about = "Ed25519 over `claudemesh/1/` ‖ context ‖ 00 ‖ body. `seed` makes `public`."
-    return _document(about, "statements.md §2", cases, seed=bytes(range(32)).hex())
+    return document(about, "statements.md §2", cases, seed=bytes(range(32)).hex())
 
 
 def digests() -> Vector:
@@ -129,7 +129,7 @@ def digests() -> Vector:
         ok(name=f"{context} {number}", context=context, body=body.hex(), digest=statements.digest(context, body))
         for number, (context, body) in enumerate(inputs)
     ]
-    return _document("SHA-256 over `claudemesh/1/` ‖ context ‖ 00 ‖ body.", "statements.md §2", cases)
+    return document("SHA-256 over `claudemesh/1/` ‖ context ‖ 00 ‖ body.", "statements.md §2", cases)
 
 
 def derivation() -> Vector:
@@ -151,13 +151,13 @@ def derivation() -> Vector:
         for key, label, context in inputs
     ]
     about = "HMAC-SHA256(key, `claudemesh/1/kdf/` ‖ label ‖ 00 ‖ context)."
-    return _document(about, "statements.md §2", cases)
+    return document(about, "statements.md §2", cases)
 
 
 def padding() -> Vector:
     lengths = [0, 1, 1279, 1280, 1281, 1344, 1345, 2047, 2048, 2049, 5000, 65_535, 65_536, 65_537, 524_288, 10**6]
     cases = [ok(name=str(length), length=length, padded=padded_length(length)) for length in lengths]
-    return _document("Padmé with a floor of 1280 bytes.", "envelope.md §3", cases)
+    return document("Padmé with a floor of 1280 bytes.", "envelope.md §3", cases)
 
 
 # Identities
@@ -168,7 +168,7 @@ def attestations() -> Vector:
 
     def case(name: str, error: str | None, code: str | None, signer: SigningKey = PEER, **changes: Any) -> Vector:
         statement = statements.sign_statement(genuine | changes, "att", signer)
-        return {"error": error, "code": code, "name": name, "statement": _plain(statement)}
+        return {"error": error, "code": code, "name": name, "statement": plain(statement)}
 
     cases = [
         case("every capability", None, None),
@@ -187,7 +187,7 @@ def attestations() -> Vector:
     ]
     altered = dict(cases[1]["statement"], b=cases[0]["statement"]["b"])
     cases.append(refused("BadSignature", "bad_sig", name="body of another", statement=altered))
-    return _document("A peer's word that a session speaks for it.", "statements.md §3", cases)
+    return document("A peer's word that a session speaks for it.", "statements.md §3", cases)
 
 
 def cards() -> Vector:
@@ -197,7 +197,7 @@ def cards() -> Vector:
 
     def case(name: str, error: str | None, code: str | None, signer: SigningKey = PEER, **changes: Any) -> Vector:
         statement = statements.sign_statement(genuine | changes, "card", signer)
-        return {"error": error, "code": code, "name": name, "statement": _plain(statement)}
+        return {"error": error, "code": code, "name": name, "statement": plain(statement)}
 
     cases = [
         case("two dead sessions", None, None),
@@ -212,7 +212,7 @@ def cards() -> Vector:
     ]
     swapped = dict(cases[0]["statement"], b=cases[0]["statement"]["b"].replace(RECIPIENT.public, "11" * 32))
     cases.append(refused("BadSignature", "bad_sig", name="box key swapped", statement=swapped))
-    return _document("A peer's current box key.", "statements.md §4", cases)
+    return document("A peer's current box key.", "statements.md §4", cases)
 
 
 def safety_numbers() -> Vector:
@@ -221,96 +221,7 @@ def safety_numbers() -> Vector:
         ok(name=f"pair {number}", one=one, other=other, number=safety_number(PeerId(one), PeerId(other)))
         for number, (one, other) in enumerate(pairs)
     ]
-    return _document("Thirty digits that two people compare.", "statements.md §5", cases)
-
-
-# Envelopes
-
-
-def envelopes() -> Vector:
-    attestation = attest(PEER, MESH, SESSION, AT, DAY)
-    header: Vector = {
-        "v": 1,
-        "k": "dm",
-        "mesh": MESH,
-        "from": PEER.public,
-        "sess": SESSION.sign.public,
-        "to": OTHER.public,
-        "kid": RECIPIENT.public,
-        "n": 1,
-        "id": "1d" * 16,
-        "ts": AT,
-        "prio": "next",
-        "ct": "text/plain",
-        "rs": 3,
-        "rh": "33" * 32,
-        "ra": AT,
-        "rg": "",
-        "cs": 1,
-    }
-    options = {"prio": "now", "re": "2e" * 16, "nb": AT + 1, "exp": AT + DAY, "intent": "request", "root": "3f" * 16}
-    cases = []
-    for name, fields, body in [
-        ("short text", header, b"hello bob"),
-        ("empty body", header, b""),
-        ("every optional field", header | options | {"tos": "ab" * 32, "hop": 2}, "žluťoučký kůň".encode()),
-        ("beyond the floor", header, b"x" * 1000),
-    ]:
-        sealed = seal(fields, body, SESSION, BoxId(RECIPIENT.public), NONCE)
-        cases.append(ok(name=name, header=fields, body=body.hex(), ciphertext=sealed.ciphertext.hex()))
-    cases += _refused_envelopes(header, bytes.fromhex(cases[0]["ciphertext"]))
-    return _document(
-        "A direct message. `session_entropy` makes the session's keys, `recipient_secret` opens.",
-        "envelope.md §1 to §4",
-        cases,
-        session_entropy=SESSION_ENTROPY.hex(),
-        recipient_secret=RECIPIENT.secret.hex(),
-        nonce=NONCE.hex(),
-        attestation=_plain(attestation),
-    )
-
-
-def _refused_envelopes(header: Vector, good: bytes) -> list[Vector]:
-    def frame(raw: bytes, body: bytes = b"") -> bytes:
-        return b"\x01" + len(raw).to_bytes(4, "big") + raw + len(body).to_bytes(4, "big") + body
-
-    def signed(raw: bytes, signer: SigningKey = SESSION.sign, context: str = "dm") -> bytes:
-        return raw + primitives.sign(signer.secret, statements.labelled(context, raw))
-
-    def padded(raw: bytes) -> bytes:
-        return raw + b"\x80" + b"\0" * (padded_length(len(raw) + 1) - len(raw) - 1)
-
-    def boxed(plain: bytes) -> bytes:
-        return primitives.box(plain, NONCE, RECIPIENT.public, SESSION.box.secret)
-
-    whole = frame(statements.encode(header), b"hello bob")
-    flipped = good[:100] + bytes((good[100] ^ 1,)) + good[101:]
-    inside = [
-        ("no padding mark", "Malformed", "pad", b"\0" * 1280),
-        ("padding of another length", "Malformed", "pad", padded(signed(whole)) + b"\0"),
-        ("plaintext instead of a frame", "Malformed", "pad", b"hello bob" + b" " * 1271),
-        ("unknown frame version", "Malformed", "frame", padded(signed(b"\x02" + whole[1:]))),
-        ("trailing byte", "Malformed", "frame", padded(signed(whole + b"x"))),
-        ("header length beyond the frame", "Malformed", "frame", padded(signed(b"\x01\xff\xff\xff\xff" + whole[5:]))),
-        ("header not canonical", "Malformed", "cj_noncanon", padded(signed(frame(b'{"v": 1}')))),
-        (
-            "header of a channel message",
-            "Malformed",
-            "field_type",
-            padded(signed(frame(statements.encode(header | {"k": "ch"})))),
-        ),
-        ("unknown header field", "Malformed", "field", padded(signed(frame(statements.encode(header | {"x": 1}))))),
-        ("signed by another session", "BadSignature", "bad_sig", padded(signed(whole, OTHER))),
-        ("signed under another label", "BadSignature", "bad_sig", padded(signed(whole, context="ch"))),
-    ]
-    outside = [
-        ("flipped bit", "Unopenable", "box_open", flipped),
-        ("cut short", "Unopenable", "box_open", good[:-1]),
-        ("plaintext", "Unopenable", "box_open", b"hello bob, this is not encrypted"),
-        ("empty", "Unopenable", "box_open", b""),
-    ]
-    cases = [refused(error, code, name=name, ciphertext=boxed(plain).hex()) for name, error, code, plain in inside]
-    return cases + [refused(error, code, name=name, ciphertext=raw.hex()) for name, error, code, raw in outside]
+    return document("Thirty digits that two people compare.", "statements.md §5", cases)
 
 
 # Links
@@ -355,7 +266,7 @@ def links() -> Vector:
     cases = [ok(name=name, text=link.text(), link=_link(link), written=True) for name, link in written]
     cases += [ok(name=name, text=one, link=_link(plain), written=False) for name, one in repaired]
     cases += [refused("LinkRefused", "link_form", name=name, text=one) for name, one in damaged]
-    return _document("Links as people pass them on; `written` marks the one form that is written.", "invite.md", cases)
+    return document("Links as people pass them on; `written` marks the one form that is written.", "invite.md", cases)
 
 
 def _link(link: InviteLink) -> Vector:
@@ -391,7 +302,7 @@ def replay() -> Vector:
         case("largest counter", (1, 0), (2**53 - 1, 2**53 - 3), (1, None), (2**53 - 2, 0)),
         case("zero and negative", (0, None), (-1, None), (1, 0)),
     ]
-    return _document("Counters of one stream; `gap` null means refused.", "envelope.md §6", cases)
+    return document("Counters of one stream; `gap` null means refused.", "envelope.md §6", cases)
 
 
 def backups() -> Vector:
@@ -414,4 +325,4 @@ def backups() -> Vector:
     ]
     wrong = refused("Unopenable", "secretbox_open", name="wrong passphrase", sealed=sealed.hex(), passphrase=b"x".hex())
     about = "A sealed configuration. `entropy`, 1 pass and 8 MiB make `sealed` of the first case."
-    return _document(about, "backup.md", [*cases, wrong], entropy=bytes(range(40)).hex())
+    return document(about, "backup.md", [*cases, wrong], entropy=bytes(range(40)).hex())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.vectors import documents, documents_roster
+from tests.vectors import documents, documents_envelope, documents_roster
 
 FOLDER = Path(__file__).parent
 FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -18,7 +18,7 @@ FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {
     "digests": documents.digests,
     "derivation": documents.derivation,
     "padding": documents.padding,
-    "envelope": documents.envelopes,
+    "envelope": documents_envelope.envelopes,
     "links": documents.links,
     "attestations": documents.attestations,
     "cards": documents.cards,
