@@ -58,8 +58,15 @@ class Machine:
 
     def run(self, *args: str, stdin: str = "", timeout_s: float = TIMEOUT_S, **extra: str) -> Result:
         """Run one command to its end; `extra` adds environment variables."""
+        return self._run(self.command(*args), stdin, timeout_s, extra)
+
+    def run_python(self, program: str) -> Result:
+        """Run a program of a test in these surroundings."""
+        return self._run([sys.executable, "-P", "-c", program], "", TIMEOUT_S, {})
+
+    def _run(self, command: list[str], stdin: str, timeout_s: float, extra: dict[str, str]) -> Result:
         done = subprocess.run(
-            self.command(*args),
+            command,
             input=stdin,
             env=self.environment | extra,
             cwd=self.home,

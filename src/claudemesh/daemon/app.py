@@ -22,6 +22,7 @@ from claudemesh.daemon.ipc_server import IpcServer
 from claudemesh.daemon.logs import log_defect, log_event, open_log
 from claudemesh.daemon.operations import Daemon, operations
 from claudemesh.errors import ClaudemeshError, LocalError
+from claudemesh.transport import run
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -42,7 +43,7 @@ def run_daemon(*, announce: bool) -> int:
     try:
         config = ConfigDir.of_environment()
         config.ensure()
-        _runner()(_serve(config, say))
+        run(_serve(config, say))
     except ClaudemeshError as error:
         say({"error": error_object(error)})
         return error.exit_code
@@ -109,19 +110,16 @@ class EmbeddedBroker:
         from claudemesh.broker.config import Settings
 
         clear_socket_place(path)
-        settings = Settings(unix=path, database=self._config.local_broker_database)
+        settings = Settings(
+            unix=path,
+            database=self._config.local_broker_database,
+            log_file=self._config.local_broker_log,
+            log_level="warning",
+        )
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(Broker(settings))
             self._running = stack.pop_all()
         log_event("local_broker_started")
-
-
-def _runner() -> Callable[[Any], None]:
-    if sys.platform == "win32":
-        return asyncio.run
-    import uvloop
-
-    return uvloop.run
 
 
 def _stop_on_signals(stopping: asyncio.Event) -> None:

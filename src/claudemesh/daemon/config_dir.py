@@ -60,6 +60,10 @@ class ConfigDir:
     def local_broker_database(self) -> Path:
         return self.path / "local-broker.db"
 
+    @property
+    def local_broker_log(self) -> Path:
+        return self.path / "local-broker.log"
+
     def socket(self) -> Path:
         """The daemon's socket. A directory too deep for a socket address uses a private one that is not."""
         direct = self.path / "daemon.sock"
