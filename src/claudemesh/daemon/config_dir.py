@@ -1,10 +1,11 @@
-"""Where one user's files and sockets are (docs/spec/ipc.md §1). Imports nothing that is slow to start."""
+"""Where one user's files and sockets are (docs/spec/ipc.md §1).
 
-import hashlib
+Every command imports this, so that what few need is imported where they need it.
+"""
+
 import json
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,6 +90,9 @@ class ConfigDir:
             raise LocalError("config_mode", problem)
 
     def _short(self, name: str) -> Path:
+        import hashlib
+        import tempfile
+
         owner = os.getuid() if hasattr(os, "getuid") else 0
         directory = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         bases = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"]

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import os
-import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +94,8 @@ def _appears(config: ConfigDir) -> bool:
 
 def _spawn(config: ConfigDir) -> dict[str, Any]:
     """Start the process and return what it announces: `{"ready": {…}}` or `{"error": {…}}`."""
+    import subprocess  # 3 ms that a command pays only when there is something to start
+
     command = [sys.executable, "-P", "-m", "claudemesh", "daemon", "run", "--announce"]
     environment = os.environ | {"CLAUDEMESH_CONFIG_DIR": str(config.path)}
     crash_output = os.open(config.crash_output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
@@ -126,10 +126,7 @@ def _spawn(config: ConfigDir) -> dict[str, Any]:
 def _first_line(descriptor: int) -> bytes:
     line, deadline = b"", time.monotonic() + START_TIMEOUT_S
     while not line.endswith(b"\n"):
-        if (
-            hasattr(select, "poll")
-            and not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]
-        ):
+        if not _readable(descriptor, deadline - time.monotonic()):
             return b"?"
         chunk = os.read(descriptor, 65_536)
         if not chunk:
@@ -140,6 +137,8 @@ def _first_line(descriptor: int) -> bytes:
 
 def _readable(descriptor: int, within_s: float) -> bool:
     """Whether there is something to read before the deadline; on Windows a pipe cannot be asked, and is read."""
+    import select
+
     return sys.platform == "win32" or bool(select.select([descriptor], [], [], max(0.0, within_s))[0])
 
 
