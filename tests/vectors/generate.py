@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.vectors import documents, documents_envelope, documents_roster
+from tests.vectors import documents, documents_channels, documents_envelope, documents_roster
 
 FOLDER = Path(__file__).parent
 FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -29,6 +29,10 @@ FAMILIES: dict[str, Callable[[], dict[str, Any]]] = {
     "roster_refused": documents_roster.roster_refused,
     "heads": documents_roster.heads,
     "gossip": documents_roster.gossip,
+    "epochs": documents_channels.epochs,
+    "channel_envelope": documents_channels.channel_envelopes,
+    "epoch_history": documents_channels.histories,
+    "epoch_repair": documents_channels.repairs,
 }
 
 
