@@ -37,12 +37,12 @@ def check_attestation(
         dead: The sessions that the peer's newest card ends.
 
     Raises:
-        EnvelopeRefused: `not_a_member`, `att`, `cap` or `session_dead`.
+        EnvelopeRefused: `att`, `not_a_member`, `cap` or `session_dead`.
     """
-    if not roster.is_active(attestation.member):
-        raise EnvelopeRefused("not_a_member")
     if attestation.mesh != roster.mesh:
         raise EnvelopeRefused("att", "of another mesh")
+    if not roster.is_active(attestation.member):
+        raise EnvelopeRefused("not_a_member")
     if capability not in attestation.capabilities:
         raise EnvelopeRefused("cap", capability)
     if attestation.session in dead:
