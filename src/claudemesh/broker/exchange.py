@@ -154,7 +154,8 @@ class Exchange:
         if leased is not None:
             leased.window.reserve(size)
         elif not_before is None:
-            mailbox.enqueue()
+            mailbox.uncommitted += 1
+            mailbox.backlog = True
         latest = now + self._grants.queue_lifetime_ms
         submission = Submission(
             mesh=mesh.id,
@@ -252,14 +253,13 @@ class Exchange:
             link.window.fill(stored.q, pending.submission.size)
             pushes.setdefault(link, []).append((pending, stored))
             return
-        if link is not None:
-            link.window.cancel(pending.submission.size)
-            if stored.leased:
-                self._leasing.returned(link)
-            pending.mailbox.enqueue()
+        if link is not None and stored.leased:
+            self._leasing.returned(link)
+        self._undo_route(pending)
         if pending.submission.not_before is not None:
             self._leasing.scheduled()
         else:
+            pending.mailbox.wait()
             self._leasing.pump(pending.mesh, pending.mailbox)
 
     def _push(self, link: Link, rows: list[tuple[Pending, Stored]]) -> None:
@@ -271,11 +271,18 @@ class Exchange:
         self._metrics.envelopes_pushed += len(rows)
         write_pushes(link, deliveries, [known[Digest(digest)] for digest in new])
 
+    def _undo_route(self, pending: Pending) -> None:
+        """The commit of an envelope has ended without a push."""
+        if pending.leased is not None:
+            pending.leased.window.cancel(pending.submission.size)
+        elif pending.submission.not_before is None:
+            pending.mailbox.uncommitted -= 1
+
     def _reject(self, pending: Pending, code: str, retry_after_ms: int | None) -> None:
         """Refuse an envelope that was admitted."""
         pending.link.unanswered -= 1
-        if pending.leased is not None:
-            pending.leased.window.cancel(pending.submission.size)
+        self._undo_route(pending)
+        self._leasing.pump(pending.mesh, pending.mailbox)
         self._metrics.count_refusal(code)
         submission = pending.submission
         pending.link.send(Refused(code=code, id=submission.id, to=submission.to, retry_after_ms=retry_after_ms))

@@ -88,7 +88,7 @@ class Leasing:
         for sender in {letter.sender for letter in letters}:
             mailbox = mesh.mailboxes.get(sender)
             if mailbox is not None:
-                mailbox.enqueue()
+                mailbox.wait()
                 self.pump(mesh, mailbox)
 
     async def retry_forever(self) -> None:
@@ -152,7 +152,7 @@ class Leasing:
         for mesh_id, peer in due:
             mesh = self._directory.cached(mesh_id)
             if mesh is not None and peer in mesh.mailboxes:
-                mesh.mailboxes[peer].enqueue()
+                mesh.mailboxes[peer].wait()
                 self.pump(mesh, mesh.mailboxes[peer])
         return now
 
@@ -168,7 +168,9 @@ class Leasing:
                 waiting = mailbox.waiting
                 rows = await self._store.lease(mesh.id, mailbox.peer, link.id, self._clock(), limit)
                 await self._push(mesh, link, rows)
-                if len(rows) < limit and mailbox.waiting == waiting and mailbox.newest() is link:
+                if len(rows) < limit and mailbox.uncommitted:
+                    return  # their commit pumps again
+                if len(rows) < limit and mailbox.newest() is link and mailbox.is_drained(waiting):
                     mailbox.backlog = False
                     self.settle(link, mailbox)
                     return

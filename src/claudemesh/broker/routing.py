@@ -12,7 +12,7 @@ class Mailbox:
     new one waits behind them: within one mailbox pushes go out in the order of acceptance.
     """
 
-    __slots__ = ("backlog", "leasing", "links", "mesh", "peer", "waiting")
+    __slots__ = ("backlog", "leasing", "links", "mesh", "peer", "uncommitted", "waiting")
 
     def __init__(self, mesh: MeshId, peer: PeerId) -> None:
         self.mesh = mesh
@@ -22,8 +22,10 @@ class Mailbox:
         self.backlog = True
         self.leasing = False
         """A lease is being fetched from the store."""
+        self.uncommitted = 0
+        """Envelopes without a lease whose commit is under way."""
         self.waiting = 0
-        """Grows with every envelope that was sent to the store without a lease."""
+        """Grows whenever the store gets a row that is not leased."""
 
     def newest(self) -> Link | None:
         """The link that gets what comes next."""
@@ -52,7 +54,11 @@ class Mailbox:
             self.links.remove(link)
         self.backlog = True
 
-    def enqueue(self) -> None:
-        """An envelope goes to the store without a lease."""
+    def wait(self) -> None:
+        """The store has a row for this mailbox that is not leased."""
         self.waiting += 1
         self.backlog = True
+
+    def is_drained(self, waiting: int) -> bool:
+        """Whether the store can hold no row that a lease begun at `waiting` did not see."""
+        return self.waiting == waiting and not self.uncommitted
