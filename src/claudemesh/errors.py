@@ -178,6 +178,18 @@ class RosterConflict(ClaudemeshError):
     }
 
 
+class AuditConflict(ClaudemeshError):
+    """The broker's audit log contradicts itself or what the broker has signed. What was verified before stands."""
+
+    exit_code = 7
+    CODES: ClassVar[dict[str, str]] = {
+        "audit_chain": "Rows of the broker's audit log were changed or removed. Ask its operator what happened.",
+        "audit_checkpoint": "The broker's audit log does not end where its signed checkpoint says.",
+        "audit_receipt": "The broker's audit log does not hold a message as the broker acknowledged it.",
+        "audit_truncated": "The broker's audit log is shorter than what the broker has acknowledged before.",
+    }
+
+
 class HandshakeRefused(Invalid):
     """The other end of a link is not who it must be. The link was closed before anything was sent over it."""
 

@@ -81,15 +81,13 @@ class AuditRow(msgspec.Struct, frozen=True, gc=False):
     target_peer_id: str
 
 
-_LABEL: Final = hashlib.sha256(labelled("audit", b""))
+_LABEL: Final = labelled("audit", b"")
 encode_json: Final = msgspec.json.Encoder().encode
 
 
 def row_hash(raw: bytes) -> Digest:
     """The hash of a row: SHA-256 of its canonical bytes under the label `audit`."""
-    state = _LABEL.copy()
-    state.update(raw)
-    return Digest(state.hexdigest())
+    return Digest(hashlib.sha256(_LABEL + raw).hexdigest())
 
 
 def size_class(size: int) -> int:
