@@ -264,7 +264,7 @@ class Refused(Message, frozen=True, kw_only=True, tag="refused"):
 
     code: Label
     rid: RequestId | None = None
-    id: Key | None = None
+    id: Hex16 | None = None
     to: Key | None = None
     detail: Label = ""
     retry_after_ms: Count | None = None
