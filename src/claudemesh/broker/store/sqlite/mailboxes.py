@@ -105,16 +105,27 @@ class Mailboxes:
         if self._insert(connection, submissions, now) == len(submissions):
             return self._record(connection, submissions, first_q, now)
         connection.execute(_UNDO, (first_q, self._next_q - 1))
+        return self._append_new(connection, submissions, now)
+
+    def _append_new(
+        self, connection: sqlite3.Connection, submissions: Sequence[Submission], now: UnixMillis
+    ) -> list[Stored]:
+        """Store those that are new; the others get the answer of the first."""
         answers = self._first_answers(connection, submissions)
-        fresh: dict[_Key, Submission] = {}
+        new: dict[_Key, Submission] = {}
         for submission in submissions:
             if _key(submission) not in answers:
-                fresh.setdefault(_key(submission), submission)
+                new.setdefault(_key(submission), submission)
         first_q = self._next_q
-        if self._insert(connection, list(fresh.values()), now) != len(fresh):
+        if self._insert(connection, list(new.values()), now) != len(new):
             raise AssertionError("a submission is neither new nor stored")
-        new = dict(zip(fresh, self._record(connection, list(fresh.values()), first_q, now), strict=True))
-        return [self._answer(submission, fresh, new, answers) for submission in submissions]
+        fresh = dict(zip(new, self._record(connection, list(new.values()), first_q, now), strict=True))
+        stored = []
+        for key in map(_key, submissions):
+            answer = fresh.pop(key) if key in fresh else _repeated(answers[key])
+            answers[key] = answer
+            stored.append(answer)
+        return stored
 
     def _insert(self, connection: sqlite3.Connection, submissions: Sequence[Submission], now: UnixMillis) -> int:
         obtain, chain = self._addresses.obtain, self._audit_log.chain
@@ -185,19 +196,6 @@ class Mailboxes:
             row_hash = hash_of(connection, submission.mesh, n)
             answers[_key(submission)] = Stored(q, True, False, n, row_hash, accepted_at)
         return answers
-
-    def _answer(
-        self,
-        submission: Submission,
-        fresh: dict[_Key, Submission],
-        new: dict[_Key, Stored],
-        answers: dict[_Key, Stored],
-    ) -> Stored:
-        key = _key(submission)
-        if fresh.get(key) is submission:
-            return new[key]
-        first = answers.get(key) or new[key]
-        return Stored(first.q, True, False, first.audit_n, first.audit_hash, first.accepted_at)
 
     # Lease
 
@@ -349,6 +347,10 @@ def next_due(connection: sqlite3.Connection, now: UnixMillis) -> UnixMillis | No
 def due(connection: sqlite3.Connection, after: UnixMillis, until: UnixMillis) -> list[Address]:
     """Mailboxes with rows whose `not_before` lies in (after, until]."""
     return [(mesh, peer) for mesh, peer in connection.execute(_DUE, (after, until)).fetchall()]
+
+
+def _repeated(answer: Stored) -> Stored:
+    return Stored(answer.q, True, False, answer.audit_n, answer.audit_hash, answer.accepted_at)
 
 
 def _key(submission: Submission) -> _Key:
