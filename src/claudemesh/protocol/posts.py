@@ -60,7 +60,8 @@ def check_post(
         Malformed, BadSignature: What was inside is not a message of that session.
     """
     channel = ChannelId(post.chan)
-    if not synced and (channel not in roster.channels or attestation.member not in roster.members):
+    is_known = channel in roster.channels and attestation.member in roster.members
+    if not synced and not is_known and attestation.mesh == roster.mesh:
         return Unsettled(Gossip.SYNC)
     check_attestation(attestation, roster, "chan", dead)
     epoch = _epoch_of(post, book, roster)
