@@ -250,7 +250,7 @@ class Appended(Message, frozen=True, kw_only=True, tag="appended"):
 class Accepted(Message, frozen=True, kw_only=True, tag="accepted"):
     """Envelopes are stored durably. `st` is signed by the broker, context `accept`. wire.md §5.2.
 
-    Body: {"at","mesh","r":[{"h": audit row hash,"id","n": audit row,"to"}],"v":1}.
+    Body: {"at","mesh","r":[{"h": audit row hash,"id","n": audit row,"to" or "chan"}],"v":1}.
     """
 
     st: Statement
@@ -384,6 +384,9 @@ PeerMessage = (
     | Append
     | Sync
     | Send
+    | Post
+    | PutEpoch
+    | Subscribe
     | Ack
     | Attest
     | End
