@@ -186,7 +186,8 @@ class Exchange:
         now = self._clock()
         try:
             batch = await self._within_quota(batch)
-            answers, _ = await asyncio.gather(self._append(batch, now), self._delete(acks, now))
+            # Deletions first: the pages that they free are written anew by the appends of the same commit.
+            _, answers = await asyncio.gather(self._delete(acks, now), self._append(batch, now))
         except LocalError:
             self._metrics.store_failures += 1
             for pending in batch:
