@@ -199,13 +199,19 @@ class Mailboxes:
 
     # Lease
 
-    def lease(self, connection: sqlite3.Connection, address: Address, link: LinkId, limit: int) -> list[Leased]:
-        """Lease the oldest rows that nobody has. On the reader's thread."""
+    def lease(
+        self, connection: sqlite3.Connection, address: Address, leased: list[int], link: LinkId, limit: int
+    ) -> list[Leased]:
+        """Lease the oldest rows that nobody has. On the reader's thread.
+
+        Args:
+            leased: What was leased before this snapshot was taken: a row that was acknowledged meanwhile
+                may still be in it, and its lease was ended only after the deletion was committed.
+        """
         ref = self._addresses.find(connection, address)
         if ref is None:
             return []
-        leased = _to_json(self._leases.of(address)).decode()
-        found = connection.execute(_LEASABLE, (ref, leased, limit)).fetchall()
+        found = connection.execute(_LEASABLE, (ref, _to_json(leased).decode(), limit)).fetchall()
         # Rows may have been leased, and committed, between the two reads: `take` has the last word.
         taken = self._leases.take(address, link, [row[0] for row in found])
         return [Leased(*row) for row in found if row[0] in taken]
@@ -235,7 +241,6 @@ class Mailboxes:
             mine = {q: found.pop(q)[1] for q in ack.qs if q in found and found[q][0] == ref}
             if mine:
                 self._count(address, -len(mine), -sum(mine.values()))
-                self._leases.drop(address, mine)
                 chain = self._audit_log.chain(connection, ack.mesh)
                 records.append(chain.add("acknowledge", ack.peer, None, details(count=len(mine)), now))
                 deleted.extend(mine)

@@ -68,7 +68,10 @@ class SqliteStore:
         self._leases.register(address, link)
         if self._mailboxes.has_due(now):
             await self._database.write(partial(self._mailboxes.release_due, now=now))
-        return await self._database.read(partial(self._mailboxes.lease, address=address, link=link, limit=limit))
+        leased = self._leases.of(address)
+        return await self._database.read(
+            partial(self._mailboxes.lease, address=address, leased=leased, link=link, limit=limit)
+        )
 
     async def release(self, link: LinkId) -> None:
         """End the leases of a link."""
@@ -82,7 +85,10 @@ class SqliteStore:
         """Delete what was acknowledged; see `Store.acknowledge_many`."""
         if not acks:
             return []
-        return await self._database.write(partial(self._mailboxes.acknowledge, acks=acks, now=now))
+        counts = await self._database.write(partial(self._mailboxes.acknowledge, acks=acks, now=now))
+        for ack in acks:
+            self._leases.drop((ack.mesh, ack.peer), ack.qs)
+        return counts
 
     async def next_due(self, now: UnixMillis) -> UnixMillis | None:
         """The earliest `not_before` after `now`."""
