@@ -27,6 +27,9 @@ class Outlet(Protocol):
     def close(self, code: CloseCode) -> None:
         """Close after what was written."""
 
+    def vouch(self) -> None:
+        """The far side has proven who it is: frames of any size may come from now on."""
+
 
 class AcceptedRow(msgspec.Struct, frozen=True, gc=False):
     """One envelope of an `accepted` statement; the fields stand in canonical order."""

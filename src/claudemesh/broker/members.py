@@ -52,6 +52,7 @@ class Members:
             audit_n, audit_head = await core.store.audit_head(mesh.id)
             usage = await core.store.mailbox_usage(mesh.id, hello.member)
             sth = core.ordering.head(mesh)
+            outlet.vouch()
             outlet.write(proto.accept_hello(audit_n, audit_head, sth, usage.rows, core.clock()))
             async for page in core.ordering.pages(mesh, hello.roster_seq + 1):
                 outlet.write(page)

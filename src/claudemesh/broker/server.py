@@ -111,9 +111,7 @@ class Server(Hooks):
             while (frame := await stream.receive()) is not None:
                 event = proto.receive(frame, self._core.clock())
                 if isinstance(event, HelloReceived):
-                    mesh, link = await self._members.open(event, proto, stream)
-                    stream.vouch()
-                    return mesh, link
+                    return await self._members.open(event, proto, stream)
                 await stranger.answer(event)
                 await asyncio.sleep(stranger.wait_ms() / 1_000)
         except (Invalid, Refused, LocalError) as error:
