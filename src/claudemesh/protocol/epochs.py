@@ -113,7 +113,7 @@ def rotate(
     Raises:
         EpochRefused: `epoch_author`; the author is not in the scope, nothing was made.
     """
-    if author not in roster.channel_members(scope):
+    if not roster.was_in_channel_at(author, scope, roster.seq):
         raise EpochRefused("epoch_author", "not in the channel")
     draft = {
         "v": 1,

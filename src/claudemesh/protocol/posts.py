@@ -74,7 +74,7 @@ def check_post(
     unsettled = settle_claim(claimed_head(attestation.mesh, header), roster, synced=synced)
     if unsettled is not None:
         return unsettled
-    if attestation.member not in roster.channel_members(channel):
+    if not roster.was_in_channel_at(attestation.member, channel, roster.seq):
         raise EnvelopeRefused("not_in_channel")
     if epoch.record.roster_seq > header["rs"]:
         raise EnvelopeRefused("epoch_from_future")
