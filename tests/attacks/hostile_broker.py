@@ -426,6 +426,9 @@ class HostileBroker:
                 await link.emit(
                     messages.Audit(rid=event.rid, n=event.n, rows=held.audit.rows[event.n :], cp=checkpoint)
                 )
+            case _:
+                rid = getattr(event, "rid", None)
+                await link.emit(messages.Refused(rid=rid, code="not_supported", detail="no channels here"))
 
     @staticmethod
     def _attestations_of(held: HeldMesh, rows: Iterable[Row]) -> list[Statement]:

@@ -184,11 +184,12 @@ async def forward_as_if_written_to_another(world: World) -> Outcome:
     boxed = _box_again(signed, carol.kid, mallory.session.box.secret)
     readdressed = letter.header | {"to": carol.id, "kid": carol.kid}
     grafted = _attest_foreign_session(mallory, world.owner.session.id)
-    resigned = world.owner.attestation(signer=mallory.sign)
+    resigned = world.owner.forged_attestation(mallory.sign, mallory.session)
 
     await world.deliver(carol, wrap(readdressed, boxed, letter.attestation))
     await world.deliver(carol, wrap(readdressed, boxed, mallory.usual_attestation()))
     await world.deliver(carol, wrap(readdressed, boxed, grafted))
+    await world.deliver(carol, wrap(readdressed, boxed, resigned))
     await world.deliver(carol, wrap(readdressed, boxed, _as_signed_by(resigned, world.owner.id)))
 
     return Outcome("you are fired" in carol.texts, carol.codes)

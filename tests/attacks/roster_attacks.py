@@ -8,28 +8,17 @@ import msgspec
 from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
-from claudemesh.errors import Invalid, RosterConflict
+from claudemesh.errors import RosterConflict
 from claudemesh.protocol import messages
 from claudemesh.protocol.limits import DAY_MS, HOUR_MS
 from claudemesh.protocol.roster import Entry, Roster, sign_entry
+from tests.attacks.forgeries import escalations, escalations_of_an_admin, verdict
 from tests.attacks.hostile_broker import HostileLink
 from tests.attacks.hostile_store import View
 from tests.attacks.wire_member import WireMember
 from tests.attacks.worlds import Outcome, World
 
 CHANNEL = "11" * 16
-
-
-def verdict(entries: list[Entry], entry: Entry, now: int | None = None) -> str:
-    """The code with which every verifier refuses `entry` after `entries`; "" when it is valid."""
-    roster = Roster()
-    for known in entries:
-        roster.apply(known)
-    try:
-        roster.check(entry, now)  # type: ignore[arg-type]
-    except Invalid as error:
-        return error.code if error.code != "denied" else f"denied {error.detail}"
-    return ""
 
 
 async def admit_a_ghost(world: World) -> Outcome:
@@ -233,34 +222,6 @@ async def withhold_a_revocation(world: World) -> Outcome:
     await world.settles(bob)
 
     return Outcome(bob.freeze is None, frozenset({bob.freeze or ""}))
-
-
-def escalations(alice: WireMember, bob: WireMember) -> list[Entry]:
-    """A25, A46: what a plain member may not do."""
-    other = primitives.signing_key(os.urandom(32))
-    link = bob.new_link("ws://unused/ws")
-    return [
-        bob.entry("role", who=bob.id, role="admin"),
-        bob.entry("role", who=bob.id, role="owner"),
-        bob.entry("revoke", who=alice.id, why="removed"),
-        bob.invite(link),
-        bob.invite(link, role="owner", user=bob.user.public),
-        bob.invite(link, user=alice.user.public),
-        bob.entry("broker", bk=other.public),
-        bob.entry("role", who=bob.id, role="admin", by=alice.id),
-    ]
-
-
-def escalations_of_an_admin(alice: WireMember, bob: WireMember) -> list[Entry]:
-    """A25: what an admin may not do."""
-    link = bob.new_link("ws://unused/ws")
-    return [
-        bob.invite(link, role="admin"),
-        bob.invite(link, role="owner", user=bob.user.public),
-        bob.entry("revoke", who=alice.id, why="removed"),
-        bob.entry("role", who=bob.id, role="owner"),
-        bob.entry("broker", bk=bob.id),
-    ]
 
 
 async def escalate(world: World, admin: bool = False) -> Outcome:

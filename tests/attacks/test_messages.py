@@ -108,11 +108,11 @@ async def test_a20_an_expired_message_is_not_released_late(theatre: World) -> No
 
 
 async def test_a22_a_signed_message_cannot_be_forwarded_as_if_written_to_another(theatre: World) -> None:
-    """A22: expected `box_open`, `bad_sig`, and `misdirected` for a session grafted onto another peer."""
+    """A22: expected `box_open`, `att`, `bad_sig`, and `misdirected` for a session grafted onto another peer."""
     outcome = await message_attacks.forward_as_if_written_to_another(theatre)
 
     assert not outcome.succeeded
-    assert outcome.codes == {"box_open", "bad_sig", "misdirected"}
+    assert outcome.codes == {"box_open", "att", "bad_sig", "misdirected"}
 
 
 async def test_a22_a_stolen_box_key_does_not_help_the_forwarder(theatre: World) -> None:

@@ -122,6 +122,11 @@ class WireMember:
             signer or self.sign, mesh or self.mesh, session or self.session, issued, lifetime_ms, capabilities
         )
 
+    def forged_attestation(self, signer: SigningKey, session: SessionKeys) -> Statement:
+        """An attestation that names this member, of somebody else's session, signed by somebody else."""
+        honest = statements.decode(self.attestation(session=session).b.encode())
+        return statements.sign_statement(honest, "att", signer)
+
     def card(self, number: int | None = None, box: BoxKey | None = None, dead: tuple[str, ...] = ()) -> Statement:
         """The next card, or one with a number of choice."""
         self.card_number = self.card_number + 1 if number is None else number
@@ -207,9 +212,11 @@ class WireMember:
         async with dialled(url) as link:
             await link.send(self.hello(await link.challenge()))
             await link.expect(messages.HelloAck)
-            log = await link.expect(messages.Log)
-            for entry in log.entries:
-                self.roster.apply(entry)
+            more = True
+            while more:
+                log = await link.expect(messages.Log)
+                self.follow(*log.entries)
+                more = log.more
             if log.sth is not None:
                 self.take_head(log.sth)
             yield link
