@@ -128,7 +128,7 @@ class Mailboxes:
         return stored
 
     def _insert(self, connection: sqlite3.Connection, submissions: Sequence[Submission], now: UnixMillis) -> int:
-        obtain, chain = self._addresses.obtain, self._audit_log.chain
+        refs = self._refs(connection, submissions)
         next_n: dict[MeshId, int] = {}
         rows = []
         q = self._next_q
@@ -136,18 +136,17 @@ class Mailboxes:
             mesh = s.mesh
             n = next_n.get(mesh)
             if n is None:
-                n = chain(connection, mesh).n
+                n = self._audit_log.chain(connection, mesh).n
             next_n[mesh] = n + 1
             due_at = s.not_before
             scheduled = due_at is not None and due_at > now
             if due_at is not None and scheduled:
                 self._next_scheduled = min(due_at, self._next_scheduled or due_at)
-            recipient, sender = obtain(connection, (mesh, s.to)), obtain(connection, (mesh, s.sender))
             rows.append(
                 (
                     q,
-                    recipient,
-                    sender,
+                    refs[mesh, s.to],
+                    refs[mesh, s.sender],
                     s.id,
                     "dm",
                     s.size,
@@ -186,16 +185,19 @@ class Mailboxes:
         return answers
 
     def _first_answers(self, connection: sqlite3.Connection, submissions: Sequence[Submission]) -> dict[_Key, Stored]:
-        obtain = self._addresses.obtain
-        wanted = [
-            (obtain(connection, (s.mesh, s.to)), obtain(connection, (s.mesh, s.sender)), s.id) for s in submissions
-        ]
+        refs = self._refs(connection, submissions)
+        wanted = [(refs[s.mesh, s.to], refs[s.mesh, s.sender], s.id) for s in submissions]
         answers = {}
         for index, q, n, accepted_at in connection.execute(_FIRST_ANSWERS, (_to_json(wanted).decode(),)).fetchall():
             submission = submissions[index]
             row_hash = hash_of(connection, submission.mesh, n)
             answers[_key(submission)] = Stored(q, True, False, n, row_hash, accepted_at)
         return answers
+
+    def _refs(self, connection: sqlite3.Connection, submissions: Sequence[Submission]) -> dict[Address, int]:
+        return self._addresses.obtain(
+            connection, [address for s in submissions for address in ((s.mesh, s.to), (s.mesh, s.sender))]
+        )
 
     # Lease
 
@@ -211,7 +213,8 @@ class Mailboxes:
         ref = self._addresses.find(connection, address)
         if ref is None:
             return []
-        found = connection.execute(_LEASABLE, (ref, _to_json(leased).decode(), limit)).fetchall()
+        taken_by_others = _to_json({*leased, *self._leases.of(address)}).decode()
+        found = connection.execute(_LEASABLE, (ref, taken_by_others, limit)).fetchall()
         # Rows may have been leased, and committed, between the two reads: `take` has the last word.
         taken = self._leases.take(address, link, [row[0] for row in found])
         return [Leased(*row) for row in found if row[0] in taken]
@@ -296,9 +299,11 @@ class Mailboxes:
     ) -> None:
         rows = []
         expires_at = now + limits.QUEUE_LIFETIME_MS
+        refs = self._addresses.obtain(
+            connection, [address for item in lost for address in ((item.mesh, item.sender), (item.mesh, item.to))]
+        )
         for item in lost:
-            recipient = self._addresses.obtain(connection, (item.mesh, item.sender))
-            sender = self._addresses.obtain(connection, (item.mesh, item.to))
+            recipient, sender = refs[item.mesh, item.sender], refs[item.mesh, item.to]
             payload = notice(item)
             size = len(payload)
             rows.append(
