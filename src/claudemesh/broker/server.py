@@ -18,7 +18,7 @@ from claudemesh.broker.strangers import Stranger, Uploads
 from claudemesh.errors import ClaudemeshError, Invalid, LocalError, Malformed, Refused
 from claudemesh.protocol.codec import encode_message
 from claudemesh.protocol.link import BrokerLink, ClaimReceived, HelloReceived
-from claudemesh.protocol.messages import Ack, Closing, PeerMessage, Send
+from claudemesh.protocol.messages import Ack, Append, Closing, PeerMessage, Send
 from claudemesh.protocol.messages import Refused as RefusedMessage
 from claudemesh.transport.frames import (
     INTERNAL_ERROR,
@@ -107,25 +107,27 @@ class Server(Hooks):
     async def _handshake(self, stream: Stream, proto: BrokerLink) -> tuple[Mesh, Link] | None:
         """Read frames of a stranger until its link is a member's; None when it has ended before."""
         stranger = Stranger(self._core, self._uploads, stream, proto)
+        rid: int | None = None
         try:
             while (frame := await stream.receive()) is not None:
                 event = proto.receive(frame, self._core.clock())
                 if isinstance(event, HelloReceived):
                     return await self._members.open(event, proto, stream)
+                rid = event.rid if isinstance(event, Append) else None
                 await stranger.answer(event)
                 await asyncio.sleep(stranger.wait_ms() / 1_000)
         except (Invalid, Refused, LocalError) as error:
-            self._refuse(stream, error)
+            self._refuse(stream, error, rid)
         finally:
             stranger.end()
         return None
 
-    def _refuse(self, stream: Stream, error: ClaudemeshError) -> None:
+    def _refuse(self, stream: Stream, error: ClaudemeshError, rid: int | None) -> None:
         """End a handshake and count it against its address, unless the fault is ours."""
         self._core.metrics.count_refusal(refusal_code(error))
         if not isinstance(error, LocalError) and error.code not in ("rate_limited", "draining"):
             self.misbehaved(stream.address)
-        stream.write(encode_message(refused(error)))
+        stream.write(encode_message(refused(error, rid=rid)))
         stream.close(TRY_AGAIN_LATER if error.retryable else _close_code(error))
 
     async def _serve_member(self, stream: Stream, proto: BrokerLink, mesh: Mesh, link: Link) -> None:
