@@ -146,6 +146,8 @@ def test_repair_of_an_announced_epoch_makes_it_usable() -> None:
     bob.hold(_take(repair, bob))
     assert bob.usable(GENERAL) is None
 
+    other = make(alice, bob).record
+    assert not _take(repair, bob, other).is_vouched
     bob.hold(_take(repair, bob, announced))
 
     usable = bob.usable(GENERAL)

@@ -218,16 +218,15 @@ def histories() -> Vector:
 
 
 def repairs() -> Vector:
-    made = _epoch()
+    made, foreign = _epoch(), _epoch(mesh="ab" * 32)
+    elsewhere = {"b": foreign.record.body, "ep": foreign.record.id, "k": foreign.secret.hex()}
     body: Vector = {"b": made.record.body, "ep": made.record.id, "k": made.secret.hex()}
     cases = [
         ok(name="repaired", body=body),
         refused("EpochRefused", "epoch_commit", name="another secret", body={**body, "k": "00" * 32}),
         refused("EpochRefused", "epoch", name="another id", body={**body, "ep": "ab" * 32}),
         refused("EpochRefused", "epoch", name="another record", body={**body, "b": made.record.body | {"at": AT + 1}}),
-        refused(
-            "EpochRefused", "epoch", name="another mesh", body={**body, "b": made.record.body | {"mesh": "ab" * 32}}
-        ),
+        refused("EpochRefused", "epoch", name="another mesh", body=elsewhere),
         refused("Malformed", "field_type", name="short secret", body={**body, "k": "00"}),
         refused("Malformed", "field", name="unknown field", body={**body, "x": 1}),
     ]
