@@ -67,10 +67,10 @@ class Presence:
         return self._remove(connection, _rows(connection, _BEFORE, before))
 
     def _remove(self, connection: sqlite3.Connection, sessions: list[SessionRow]) -> list[SessionRow]:
+        refs = self._addresses.obtain(connection, [(row.mesh, row.peer) for row in sessions])
         for row in sessions:
             connection.execute(_DELETE, (row.mesh, row.peer, row.session))
-            ref = self._addresses.obtain(connection, (row.mesh, row.peer))
-            connection.execute(_KEEP_LAST_SEEN, (row.last_seen, ref))
+            connection.execute(_KEEP_LAST_SEEN, (row.last_seen, refs[row.mesh, row.peer]))
         return sessions
 
 
