@@ -85,19 +85,30 @@ class CardDirectory:
             self._asked.update(PeerId(member) for member in members)
 
     async def publish(self, line: Line) -> None:
-        """Issue the card of the current box key and hand it to the broker."""
-        roster, current = self._membership.roster, self._keyring.current
+        """See that the broker holds the card of the current box key, and no card that this device never issued."""
+        own, current = self._keyring.member, self._keyring.current
+        answer = await line.request(GetCards(rid=0, members=[own]), CardsAnswer)
+        published = 0
+        for statement in answer.cards:
+            card = identity.open_card(statement)
+            if card.member == own and card.mesh == self._membership.mesh:
+                published = card.number
+        if published > current.cs:
+            self._hub.publish(events.CloneSuspected(published))
+        if published == current.cs:
+            return
+        roster = self._membership.roster
         statement = identity.issue_card(
             self._keyring.sign,
             self._membership.mesh,
             current.cs,
             BoxId(current.box),
-            current.since,
+            self._runtime.now(),
             roster.seq,
             roster.head,
         )
+        await line.request(PutCard(rid=0, st=statement), Ok)
         await self._take([statement])
-        await line.request(PutCard(rid=0, st=self._statements[self._keyring.member]), Ok)
 
     async def _take(self, statements: list[Statement]) -> None:
         fresh: list[tuple[Card, Statement]] = []
@@ -125,6 +136,5 @@ class CardDirectory:
         if member is None or card.mesh != self._membership.mesh:
             return False
         if card.member == self._keyring.member and card.number > self._keyring.current.cs:
-            self._hub.publish(events.CloneSuspected(card.number))
             return False
         return card.number >= member.card_floor and card.number > self.number_of(card.member)

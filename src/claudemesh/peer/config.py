@@ -9,7 +9,7 @@ import msgspec
 
 from claudemesh.crypto import primitives
 from claudemesh.crypto.primitives import BoxKey, SigningKey
-from claudemesh.errors import LocalError
+from claudemesh.errors import LocalError, UsageError
 from claudemesh.types import BoxId, BrokerId, Digest, MeshId, PeerId, UnixMillis, UserId
 
 Secret = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -22,6 +22,12 @@ class UserKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     user: Key
     user_sk: Secret | None = None
+
+    def key(self) -> SigningKey:
+        """The pair that signs for the user, or raise `UsageError` where this device does not hold it."""
+        if self.user_sk is None:
+            raise UsageError("usage", "the key of this user is on the device that linked this one")
+        return primitives.signing_key(bytes.fromhex(self.user_sk))
 
     def __repr__(self) -> str:
         return f"UserKeys(user={self.user[:8]}…)"

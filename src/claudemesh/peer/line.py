@@ -102,8 +102,6 @@ class Line:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(handler))
                 group.create_task(self._keep_alive())
-        except* (Unreachable, HandshakeRefused, Malformed) as errors:
-            raise errors.exceptions[0] from None
         finally:
             self.fail_pending()
 

@@ -43,6 +43,8 @@ class Membership:
         self.frozen: Freeze | None = None
         self.changed = asyncio.Event()
         """Set whenever an entry was applied; whoever waits clears it."""
+        self.gave_back = False
+        """Whether the broker was given back what it lost; it lost mailboxes with it. Whoever acts on it clears it."""
         self._pin = pin
         self._journal = journal
         self._hub = hub
@@ -140,6 +142,7 @@ class Membership:
                     case Standing.REWRITTEN:
                         await self.freeze("rollback", statement)
                     case Standing.SHORTER:
+                        self.gave_back = True
                         await self._give_back(line, statement)
                     case Standing.LONGER:
                         if hidden == limits.WITHHELD_RETRIES:

@@ -4,6 +4,7 @@ Nothing falls back: an envelope is opened and authentic, or refused with a code,
 to judge it (the roster, a card, its time) is here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -54,6 +55,14 @@ class Forked(NamedTuple):
     sender: PeerId
 
 
+class Repeated(NamedTuple):
+    """An authentic message whose counter was accepted before; `internal` is one of the protocol's own."""
+
+    sender: PeerId
+    message_id: MessageId
+    internal: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Authentic:
     """An opened message that passed every check; `window` and `gap` follow from its counter."""
@@ -93,12 +102,12 @@ class Inspector:
         self,
         message: Send,
         attestation: Attestation,
-        windows: dict[SessionId, ReplayWindow],
+        window_of: Callable[[SessionId], ReplayWindow],
         now: UnixMillis,
         *,
         synced: bool,
         cards_fetched: bool,
-    ) -> Authentic | Held | Forked:
+    ) -> Authentic | Repeated | Held | Forked:
         """Check one envelope, in the order of the specification.
 
         Args:
@@ -126,7 +135,10 @@ class Inspector:
         if header["cs"] > self._cards.number_of(attestation.member) and not cards_fetched:
             return Held(Missing.CARD, attestation.member)
         self._check_alive(attestation)
-        accepted = windows.get(attestation.session, ReplayWindow()).accept(header["n"])
+        try:
+            accepted = window_of(attestation.session).accept(header["n"])
+        except EnvelopeRefused:
+            return Repeated(attestation.member, header["id"], header["ct"].startswith("cm/"))
         return Authentic(opened, attestation, accepted.window, accepted.gap)
 
     def _check_attestation(self, attestation: Attestation, *, synced: bool) -> Held | None:

@@ -17,7 +17,7 @@ RETRY_MAX_MS: Final = 10 * MINUTE_MS
 
 RESEAL_CODES: Final = frozenset({"stale_roster", "stale_key"})
 """Refusals that a newer roster or card cures: the message is sealed again under the same id."""
-RETRY_CODES: Final = frozenset({"rate_limited", "mailbox_full", "draining", "storage", "cas"})
+RETRY_CODES: Final = frozenset({"rate_limited", "mailbox_full", "draining", "storage", "moved", "unknown_mesh"})
 """Refusals that time cures: the same envelope is submitted again."""
 
 
@@ -227,7 +227,15 @@ class RecipientRemoved:
 
 
 Event = (
-    LinkOpened | LinkLost | EnvelopeSealed | Ticked | BrokerAccepted | BrokerRefused | RecipientNacked | ExpiryPassed
+    LinkOpened
+    | LinkLost
+    | EnvelopeSealed
+    | Ticked
+    | BrokerAccepted
+    | BrokerRefused
+    | RecipientNacked
+    | RecipientRemoved
+    | ExpiryPassed
 )
 
 

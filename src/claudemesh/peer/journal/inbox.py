@@ -127,6 +127,14 @@ def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[
     return [_row(row) for row in rows]
 
 
+def find_replies(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[InboxRow]:
+    """The received messages that answer `message_id`, the first one first."""
+    rows = connection.execute(
+        "SELECT * FROM inbox_rows WHERE mesh = ? AND reply_to = ? ORDER BY id", (mesh, message_id)
+    )
+    return [_row(row) for row in rows]
+
+
 def find_ids(connection: sqlite3.Connection, mesh: MeshId, prefix: str, limit: int) -> list[MessageId]:
     """Ids of received messages that begin with `prefix` (hex digits)."""
     rows = connection.execute(

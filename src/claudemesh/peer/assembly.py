@@ -1,0 +1,167 @@
+"""The parts of one peer, built and connected in one place."""
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+
+from claudemesh.peer.cards import CardDirectory
+from claudemesh.peer.events import Hub
+from claudemesh.peer.incoming import Incoming, Reactions
+from claudemesh.peer.journal import Journal, inbox, keys, outbox
+from claudemesh.peer.journal import membership as membership_rows
+from claudemesh.peer.keyring import Keyring
+from claudemesh.peer.keystore import Keystore
+from claudemesh.peer.line import Connect, Line
+from claudemesh.peer.membership import Membership
+from claudemesh.peer.names import NameBook
+from claudemesh.peer.outgoing import Outgoing
+from claudemesh.peer.presence import PresenceView
+from claudemesh.peer.receipts import ReceiptSender
+from claudemesh.peer.receiving import Inspector
+from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.session import Sessions
+from claudemesh.peer.tracking import Tracker
+from claudemesh.peer.uplink import Uplink, UplinkHooks
+from claudemesh.protocol import limits
+from claudemesh.protocol.link import Opened
+from claudemesh.types import BrokerId, MeshId, UnixMillis
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that makes up one peer of one mesh."""
+
+    journal: Journal
+    runtime: Runtime
+    connect: Connect
+    hub: Hub
+    keyring: Keyring
+    membership: Membership
+    sessions: Sessions
+    cards: CardDirectory
+    presence: PresenceView
+    tracker: Tracker
+    incoming: Incoming
+    outgoing: Outgoing
+    names: NameBook
+    receipts: ReceiptSender
+    uplink: Uplink
+
+    @property
+    def mesh(self) -> MeshId:
+        return self.membership.mesh
+
+    async def load(self) -> None:
+        """Read everything that outlives the process from the journal."""
+        await self.membership.load()
+        await self.cards.load()
+        await self.incoming.load()
+        await self.names.load()
+
+    async def run(self) -> None:
+        """Work until cancelled: the link, receipts, names, and what time brings."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.uplink.run())
+            group.create_task(self.receipts.run())
+            group.create_task(self.names.run())
+            group.create_task(self._follow_roster())
+
+    def save_progress(self) -> None:
+        """Have the keystore remember how far the roster went and which broker it names."""
+        if self.membership.roster.seq >= 0:
+            self.keyring.save_progress(self.membership.pin, self.uplink.address())
+
+    async def _follow_roster(self) -> None:
+        while True:
+            await self.membership.changed.wait()
+            self.membership.changed.clear()
+            self.names.announce()
+            self.outgoing.wake()
+
+    async def on_link(self, opened: Opened, broker: BrokerId) -> None:
+        """A link is synced: after a move or a loss, what the broker cannot have any more is submitted again."""
+        mesh, now = self.mesh, self.runtime.now()
+        moved = broker != self.keyring.keys.broker_id
+        lost = self.membership.gave_back
+        if moved or lost:
+
+            def write(connection: sqlite3.Connection) -> None:
+                if moved:
+                    membership_rows.clear_audit_view(connection, mesh)
+                outbox.requeue_undelivered(connection, mesh, now)
+
+            await self.journal.write(write)
+        self.membership.gave_back = False
+        if broker == self.uplink.broker:
+            self.save_progress()
+
+    async def on_serve(self, line: Line) -> None:
+        """What time brings while a link is open."""
+        while True:
+            await self.keep_house(line)
+            await asyncio.sleep(self.runtime.tempo.housekeeping_ms / 1000)
+
+    async def keep_house(self, line: Line) -> None:
+        """Renew what runs out, delete what may not be kept."""
+        now = self.runtime.now()
+        await self.uplink.renew_sessions(line)
+        if self.keyring.rotation_due(now):
+            self.keyring.rotate(now)
+            await self.cards.publish(line)
+        self.keyring.drop_superseded(now)
+        self.save_progress()
+        before = UnixMillis(now - limits.QUEUE_LIFETIME_MS)
+        mesh = self.mesh
+
+        def write(connection: sqlite3.Connection) -> None:
+            keys.drop_expired_windows(connection, mesh, now)
+            outbox.purge_internal(connection, mesh, before)
+            inbox.drop_old_nacks(connection, mesh, before)
+
+        await self.journal.write(write)
+
+
+def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connect, runtime: Runtime) -> Parts:
+    """Build one peer over an opened keystore and journal; nothing runs yet."""
+    hub = Hub()
+    keyring = Keyring(keystore, mesh, runtime)
+    membership = Membership(mesh, keyring.keys.log, journal, hub, runtime)
+    sessions = Sessions(mesh, keyring.sign, runtime)
+    cards = CardDirectory(membership, keyring, journal, hub, runtime)
+    presence = PresenceView(membership, hub, runtime)
+    tracker = Tracker(hub)
+    inspector = Inspector(membership, cards, keyring, sessions)
+    incoming = Incoming(inspector, membership, cards, journal, tracker, hub, runtime)
+    outgoing = Outgoing(membership, cards, presence, keyring, sessions, journal, tracker, runtime)
+    names = NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake)
+    receipts = ReceiptSender(membership, journal, runtime, outgoing.wake)
+    incoming.reactions = Reactions(receipts.wake, outgoing.wake, names.take_profile)
+    uplink = Uplink(
+        membership, keyring, sessions, cards, presence, incoming, outgoing, hub, connect, runtime, _NO_HOOKS
+    )
+    parts = Parts(
+        journal,
+        runtime,
+        connect,
+        hub,
+        keyring,
+        membership,
+        sessions,
+        cards,
+        presence,
+        tracker,
+        incoming,
+        outgoing,
+        names,
+        receipts,
+        uplink,
+    )
+    uplink.hooks = UplinkHooks(parts.on_link, parts.on_serve)
+    return parts
+
+
+async def _nothing(*_: object) -> None:
+    return None
+
+
+_NO_HOOKS = UplinkHooks(_nothing, _nothing)

@@ -1,0 +1,120 @@
+"""Views of one peer's mesh, messages and peers, put together from the roster, the journal and presence."""
+
+from contextlib import suppress
+from typing import Final
+
+from claudemesh.errors import AddressError, Unreachable
+from claudemesh.peer.assembly import Parts
+from claudemesh.peer.journal import inbox, outbox, timeline
+from claudemesh.peer.journal.outbox import OutboxRow
+from claudemesh.peer.journal.timeline import TimelineRow
+from claudemesh.peer.views import MeshView, MessageStatus, PeerView, RecipientStatus, SessionView, Step
+from claudemesh.protocol.delivery import Stage, Witness
+from claudemesh.types import MessageId, PeerId, UnixMillis
+
+PRESENCE_FRESH_MS: Final = 5_000
+MIN_PREFIX: Final = 4
+
+
+async def list_peers(parts: Parts) -> list[PeerView]:
+    """Every active peer, with presence no older than `PRESENCE_FRESH_MS` where there is a link."""
+    presence, now = parts.presence, parts.runtime.now()
+    if parts.uplink.is_open and now - presence.refreshed_at > PRESENCE_FRESH_MS:
+        with suppress(Unreachable):
+            await presence.refresh(await parts.uplink.line(0))
+    return [_peer(parts, member.id) for member in parts.membership.roster.active_members()]
+
+
+async def describe_mesh(parts: Parts) -> MeshView:
+    """The mesh as this peer holds it."""
+    mesh = parts.mesh
+    roster, head, frozen = parts.membership.roster, parts.membership.head, parts.membership.frozen
+    open_rows, unseen = await parts.journal.read(lambda c: (outbox.count_open(c, mesh), inbox.count_unseen(c, mesh)))
+    down = parts.uplink.down
+    return MeshView(
+        id=mesh,
+        alias=parts.keyring.keys.alias,
+        seq=roster.seq,
+        head=roster.head,
+        head_at=head.at if head is not None else UnixMillis(0),
+        broker=parts.uplink.broker,
+        broker_url=parts.uplink.url,
+        connected=parts.uplink.is_open,
+        down=f"{down.code} {down.detail}".strip() if down is not None else "",
+        frozen=frozen.code if frozen is not None else "",
+        peers=len(roster.active_members()),
+        outbox_open=open_rows,
+        inbox_unseen=unseen,
+    )
+
+
+async def message_status(parts: Parts, message_id: MessageId) -> MessageStatus:
+    """A sent message and its timeline, or `AddressError` (`unknown_message`)."""
+    mesh = parts.mesh
+    rows, steps = await parts.journal.read(
+        lambda c: (outbox.find(c, mesh, message_id), timeline.load(c, mesh, message_id))
+    )
+    if not rows:
+        raise AddressError("unknown_message", message_id[:32])
+    first = rows[0]
+    return MessageStatus(
+        id=first.message_id,
+        text=first.body.decode(errors="replace"),
+        priority=first.priority,
+        created_at=first.created_at,
+        expires_at=first.expires_at,
+        reply_to=first.reply_to,
+        recipients=tuple(_recipient(parts, row, steps) for row in rows),
+    )
+
+
+async def find_message(parts: Parts, prefix: str) -> MessageId:
+    """The one sent or received message whose id begins with `prefix`, or `AddressError` (`unknown_message`)."""
+    mesh, wanted = parts.mesh, prefix.strip().lower()
+    if len(wanted) < MIN_PREFIX or any(digit not in "0123456789abcdef" for digit in wanted):
+        raise AddressError("unknown_message", prefix[:32])
+    found = await parts.journal.read(
+        lambda c: set(outbox.find_ids(c, mesh, wanted, 2)) | set(inbox.find_ids(c, mesh, wanted, 2))
+    )
+    if len(found) != 1:
+        raise AddressError("unknown_message", f"{prefix[:32]} is the beginning of {'several' if found else 'none'}")
+    return found.pop()
+
+
+def _peer(parts: Parts, peer: PeerId) -> PeerView:
+    member = parts.membership.roster.members[peer]
+    known = parts.names.known_peer(peer)
+    connected = {session.sess: session for session in parts.presence.sessions(peer)}
+    labels = {session.id: session.label for session in known.sessions}
+    sessions = tuple(
+        SessionView(
+            session,
+            labels.get(session, ""),
+            connected[session].status if session in connected else "",
+            session in connected,
+        )
+        for session in dict.fromkeys([*labels, *connected])
+    )
+    return PeerView(
+        id=peer,
+        user=member.user,
+        address=parts.names.address_of(peer),
+        name=known.name,
+        device=known.device,
+        role=member.role,
+        own=member.user == parts.keyring.user.user,
+        me=peer == parts.keyring.member,
+        online=bool(connected) or (peer == parts.keyring.member and parts.uplink.is_open),
+        last_seen=parts.presence.of(peer).seen,
+        sessions=sessions,
+    )
+
+
+def _recipient(parts: Parts, row: OutboxRow, steps: list[TimelineRow]) -> RecipientStatus:
+    queued = Step(Stage.QUEUED, Witness.SENDER, row.created_at, parts.keyring.member, "", None)
+    later = (
+        Step(step.stage, step.witness, step.at, step.signer, step.detail, step.evidence)
+        for step in steps
+        if step.peer == row.peer
+    )
+    return RecipientStatus(row.peer, parts.names.address_of(row.peer), row.shown, (queued, *later))

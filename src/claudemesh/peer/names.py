@@ -1,0 +1,185 @@
+"""Names: what peers call themselves, pinned to user keys at first sight; and telling ours to the others.
+
+Names travel only inside encrypted messages (`cm/profile`). Source: docs/spec/delivery.md §6.
+"""
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from claudemesh.errors import Malformed
+from claudemesh.peer import addressing, contents, events
+from claudemesh.peer.addressing import KnownPeer, KnownSession, Target
+from claudemesh.peer.contents import Profile, SessionLabel
+from claudemesh.peer.events import Hub
+from claudemesh.peer.journal import Journal, outbox
+from claudemesh.peer.journal import names as rows
+from claudemesh.peer.journal.outbox import Draft
+from claudemesh.peer.keyring import Keyring
+from claudemesh.peer.membership import Membership
+from claudemesh.peer.presence import PresenceView
+from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.session import Sessions
+from claudemesh.types import MessageId, PeerId, SessionId, UserId
+
+PROFILES_PER_ROUND: Final = 64
+ROUND_PAUSE_S: Final = 0.05
+
+
+class NameBook:
+    """The names of every peer, and the distribution of this peer's own."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        keyring: Keyring,
+        sessions: Sessions,
+        presence: PresenceView,
+        journal: Journal,
+        hub: Hub,
+        runtime: Runtime,
+        outbox_changed: Callable[[], None],
+    ) -> None:
+        self._membership = membership
+        self._keyring = keyring
+        self._sessions = sessions
+        self._presence = presence
+        self._journal = journal
+        self._hub = hub
+        self._runtime = runtime
+        self._outbox_changed = outbox_changed
+        self._profiles: dict[PeerId, Profile] = {}
+        self._bearers: dict[str, set[UserId]] = {}
+        self._changed = asyncio.Event()
+        self._resolved: dict[str, Target] = {}
+        self._resolved_at = -1
+
+    async def load(self) -> None:
+        """Read profiles and pins from the journal, and pin our own name first."""
+        mesh, own = self._membership.mesh, self._keyring
+        if own.keys.name:
+            name, user, now = own.keys.name, UserId(own.user.user), self._runtime.now()
+            await self._journal.write(lambda connection: rows.pin(connection, mesh, name, user, now))
+        for member, content in (await self._journal.read(lambda c: rows.load_profiles(c, mesh))).items():
+            try:
+                self._profiles[member] = contents.read_profile(content)
+            except Malformed:
+                continue  # of a newer version; its peer sends it again
+        for name, user in await self._journal.read(lambda c: rows.load_pins(c, mesh)):
+            self._bearers.setdefault(name, set()).add(user)
+
+    def take_profile(self, peer: PeerId, profile: Profile) -> None:
+        """A peer's profile is in the journal, with its name pinned."""
+        self._profiles[peer] = profile
+        self._resolved.clear()
+        if not profile.name:
+            return
+        bearers = self._bearers.setdefault(profile.name, set())
+        known = len(bearers)
+        bearers.add(self._membership.roster.members[peer].user)
+        if len(bearers) > max(known, 1):
+            self._hub.publish(events.NameAmbiguous(profile.name))
+
+    async def reject(self, name: str, user: UserId) -> None:
+        """A person decided that this user does not bear this name, which frees it for the other."""
+        mesh = self._membership.mesh
+        await self._journal.write(lambda connection: rows.unpin(connection, mesh, name, user))
+        self._bearers.get(name, set()).discard(user)
+        self._resolved.clear()
+
+    def resolve(self, address: str) -> Target:
+        """What an address stands for; raises as `addressing.resolve`."""
+        seq = self._membership.roster.seq
+        if self._resolved_at != seq:
+            self._resolved.clear()
+            self._resolved_at = seq
+        target = self._resolved.get(address)
+        if target is None:
+            target = addressing.resolve(address, self.known_peers(), self.bearers(), self._keyring.member)
+            self._resolved[address] = target
+        return target
+
+    def address_of(self, peer: PeerId) -> str:
+        """An address that means exactly this peer."""
+        if peer not in self._membership.roster.members:
+            return peer[:16]
+        return addressing.shortest_address(self.known_peer(peer), self.known_peers(), self.bearers())
+
+    def bearers(self) -> dict[str, frozenset[UserId]]:
+        """For each name, every user that ever used it."""
+        return {name: frozenset(users) for name, users in self._bearers.items()}
+
+    def known_peers(self) -> list[KnownPeer]:
+        """Every active peer of the roster with its names, this one among them."""
+        return [self.known_peer(member.id) for member in self._membership.roster.active_members()]
+
+    def known_peer(self, peer: PeerId) -> KnownPeer:
+        """One peer of the roster, active or not, with its names."""
+        user = self._membership.roster.members[peer].user
+        profile = self._own_profile() if peer == self._keyring.member else self._profiles.get(peer)
+        online = peer == self._keyring.member or bool(self._presence.of(peer).sessions)
+        if profile is None:
+            return KnownPeer(peer, user, online=online)
+        name = profile.name
+        if user not in self._bearers.get(name, ()) and peer != self._keyring.member:
+            name = ""  # a person rejected it
+        sessions = tuple(KnownSession(SessionId(one.sess), one.label) for one in profile.sessions)
+        return KnownPeer(peer, user, name, profile.device, sessions, online)
+
+    def announce(self) -> None:
+        """Our profile or the roster changed: some peers do not have the newest one."""
+        self._resolved.clear()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Send our profile to every peer that does not have it, a few at a time, until cancelled."""
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while await self._send_some():
+                self._outbox_changed()
+                await asyncio.sleep(ROUND_PAUSE_S)
+
+    async def _send_some(self) -> int:
+        if self._membership.roster.seq < 0 or not self._keyring.keys.name:
+            return 0
+        mesh = self._membership.mesh
+        body = contents.write_profile(self._own_profile())
+        digest = hashlib.sha256(body).hexdigest()
+        sent = await self._journal.read(lambda connection: rows.load_profiles_sent(connection, mesh))
+        missing = [
+            member.id
+            for member in self._membership.roster.active_members()
+            if member.id != self._keyring.member and sent.get(member.id) != digest
+        ][:PROFILES_PER_ROUND]
+        if not missing:
+            return 0
+        drafts = [self._draft(peer, body) for peer in missing]
+
+        def write(connection: sqlite3.Connection) -> None:
+            for draft in drafts:
+                outbox.purge_unsent(connection, mesh, contents.PROFILE, draft.peer)
+                rows.save_profile_sent(connection, mesh, draft.peer, digest)
+            outbox.enqueue(connection, mesh, drafts)
+
+        await self._journal.write(write)
+        return len(drafts)
+
+    def _draft(self, peer: PeerId, body: bytes) -> Draft:
+        return Draft(
+            message_id=MessageId(self._runtime.entropy(16).hex()),
+            peer=peer,
+            content_type=contents.PROFILE,
+            body=body,
+            created_at=self._runtime.now(),
+            priority="low",
+            intent="ack",
+        )
+
+    def _own_profile(self) -> Profile:
+        labels = [SessionLabel(session.id, session.label) for session in self._sessions.agents() if session.label]
+        keys = self._keyring.keys
+        return Profile(keys.name, keys.device, labels[-contents.MAX_PROFILE_SESSIONS :])

@@ -1,0 +1,369 @@
+"""The outbox's pump on one link: seal, journal, transmit, and settle what the broker answers.
+
+Only rows that are being submitted are in memory, at most `Tempo.in_flight`; the rest waits in the journal. The
+state of each is advanced by `protocol.delivery.step` alone.
+"""
+
+import asyncio
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from claudemesh.crypto import identity
+from claudemesh.crypto.statements import Statement
+from claudemesh.errors import Invalid, Refused, Unreachable
+from claudemesh.peer.cards import CardDirectory
+from claudemesh.peer.journal import Journal, keys, outbox
+from claudemesh.peer.journal.outbox import OutboxRow, SealedRow
+from claudemesh.peer.keyring import Keyring
+from claudemesh.peer.line import Line
+from claudemesh.peer.membership import Membership
+from claudemesh.peer.pacing import Pace
+from claudemesh.peer.presence import PresenceView
+from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.sealing import Destination, Sender, seal_row
+from claudemesh.peer.session import Session, Sessions
+from claudemesh.peer.settling import Acceptance, SettledRow, open_acceptance, write_accepted, write_end
+from claudemesh.peer.tracking import Tracker
+from claudemesh.protocol import delivery, limits
+from claudemesh.protocol.delivery import Action, Claim, Event, Outcome, Stage, State, Witness
+from claudemesh.protocol.messages import Attest, Ok
+from claudemesh.protocol.messages import Refused as RefusedMessage
+from claudemesh.types import BoxId, BrokerId, UnixMillis
+
+SEAL_BATCH: Final = 32
+"""Envelopes sealed (about 150 µs each) before other tasks get a turn."""
+MAX_RESEALS: Final = 3
+RESEAL_PAUSE_MS: Final = 1_000
+
+
+@dataclass(slots=True)
+class Flight:
+    """One row that is being submitted."""
+
+    row: OutboxRow
+    state: State
+    session: Session | None = None
+    """The session that sealed it, while that session lives."""
+    counter: int = 0
+    reseals: int = 0
+
+
+class Outgoing:
+    """Submits the outbox of one peer."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        cards: CardDirectory,
+        presence: PresenceView,
+        keyring: Keyring,
+        sessions: Sessions,
+        journal: Journal,
+        tracker: Tracker,
+        runtime: Runtime,
+    ) -> None:
+        self._membership = membership
+        self._cards = cards
+        self._presence = presence
+        self._keyring = keyring
+        self._sessions = sessions
+        self._journal = journal
+        self._tracker = tracker
+        self._runtime = runtime
+        self._broker = BrokerId("")
+        self._flights: dict[tuple[str, str], Flight] = {}
+        self._answers: list[Acceptance] = []
+        self._refusals: list[RefusedMessage] = []
+        self._published: set[str] = set()
+        self._wake = asyncio.Event()
+        self._pace = Pace()
+
+    def wake(self) -> None:
+        """There may be something to submit."""
+        self._wake.set()
+
+    def take_accepted(self, statement: Statement) -> None:
+        """The broker states that it stored envelopes; without a valid signature nothing was accepted."""
+        self._answers.append(open_acceptance(statement, self._membership.mesh, self._broker))
+        self._wake.set()
+
+    def take_refused(self, message: RefusedMessage) -> None:
+        """The broker refused an envelope."""
+        self._refusals.append(message)
+        self._wake.set()
+
+    def begin_link(self, broker: BrokerId) -> None:
+        """A new link to `broker`: nothing is in flight on it."""
+        self._broker = broker
+        self._flights.clear()
+        self._answers.clear()
+        self._refusals.clear()
+
+    async def run(self, line: Line) -> None:
+        """Submit on one open link whose roster is synced, until it ends."""
+        self._published = {str(session.attestation.digest) for session in self._sessions.all()}
+        self._pace = Pace()
+        self._wake.set()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._until_due_s()):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self._settle_accepted()
+            await self._settle_refused(line)
+            await self._resend_due(line)
+            await self._fill(line)
+
+    def publish(self, digest: str) -> None:
+        """The broker knows this attestation."""
+        self._published.add(digest)
+
+    # Filling
+
+    async def _fill(self, line: Line) -> None:
+        """Bring rows from the journal into flight while there is room."""
+        while self._membership.frozen is None:
+            room = self._pace.allowance(self._runtime.now(), self._runtime.tempo.in_flight - len(self._flights))
+            if room <= 0:
+                return
+            skip = {flight.row.id for flight in self._flights.values()}
+            rows = await self._journal.read(
+                partial(outbox.load_open, mesh=self._membership.mesh, skip=skip, limit=min(room, SEAL_BATCH))
+            )
+            if not rows:
+                return
+            flights = [Flight(row, delivery.Sealed() if row.envelope else delivery.Queued()) for row in rows]
+            for flight in flights:
+                self._flights[flight.row.message_id, flight.row.peer] = flight
+            await self._submit(line, [flight for flight in flights if not await self._ended_early(flight)])
+            self._pace.spend(len(flights), self._runtime.now())
+
+    async def _ended_early(self, flight: Flight) -> bool:
+        """Settle a row whose time or recipient is gone before it was sealed."""
+        now = self._runtime.now()
+        if flight.row.expires_at is not None and flight.row.expires_at < now:
+            await self._step(flight, delivery.ExpiryPassed())
+        elif not self._membership.roster.is_active(flight.row.peer):
+            await self._step(flight, delivery.RecipientRemoved())
+        return isinstance(flight.state, delivery.Settled)
+
+    async def _submit(self, line: Line, flights: list[Flight]) -> None:
+        """Seal what is not sealed, journal it, then transmit; in this order."""
+        for flight in flights:
+            if isinstance(flight.state, delivery.Sealed) and not await self._is_published(line, flight.row):
+                flight.state = delivery.Queued()  # its session's time is over: sealed anew, by a living one
+        to_seal = [flight for flight in flights if isinstance(flight.state, delivery.Queued)]
+        await self._look_up(line, to_seal)
+        sealed = await self._seal(to_seal)
+        ready = [flight for flight in flights if isinstance(flight.state, delivery.Sealed)]
+        if sealed:
+            attestations = {flight.session.id: flight.session for flight in sealed if flight.session is not None}
+
+            def write(connection: sqlite3.Connection) -> None:
+                for session in attestations.values():
+                    known = session.attestation
+                    keys.save_attestation(connection, known.mesh, known.digest, known.expires_at, session.statement)
+                outbox.mark_sealed(connection, [_sealed(flight) for flight in sealed])
+
+            await self._journal.write(write)
+        for flight in sealed:
+            await self._act(line, flight, delivery.EnvelopeSealed())
+        for flight in ready:
+            await self._act(line, flight, delivery.LinkOpened())
+
+    async def _look_up(self, line: Line, flights: list[Flight]) -> None:
+        """Fetch the cards and session keys that sealing needs and that were not fetched on this link."""
+        unasked = self._cards.unasked(flight.row.peer for flight in flights)
+        if unasked:
+            await self._cards.refresh(line, unasked)
+        for flight in flights:
+            peer, session = flight.row.peer, flight.row.peer_session
+            if (
+                session is not None
+                and peer != self._keyring.member
+                and self._presence.session_box(peer, session) is None
+            ):
+                await self._presence.refresh(line)
+                return
+
+    async def _seal(self, flights: list[Flight]) -> list[Flight]:
+        head = self._membership.head
+        if head is None:
+            raise Unreachable("link_lost", "no signed head yet")
+        sender = Sender(self._membership.mesh, self._keyring.member, self._keyring.current.cs, head)
+        sealed = []
+        for flight in flights:
+            try:
+                self._seal_one(flight, sender)
+            except Invalid as error:
+                await self._refuse(flight, error.code)
+                continue
+            sealed.append(flight)
+        return sealed
+
+    def _seal_one(self, flight: Flight, sender: Sender) -> None:
+        row = flight.row
+        session = self._sessions.get(row.session) or self._sessions.main
+        if flight.session is not session or flight.counter == 0:
+            flight.session, flight.counter = session, session.next_counter(row.peer)
+        to = self._destination(row)
+        frame = seal_row(row, sender, session, to, flight.counter, self._runtime.entropy(24), self._runtime.now())
+        flight.row = row._replace(envelope=frame, attestation=session.attestation.digest, counter=flight.counter)
+
+    def _destination(self, row: OutboxRow) -> Destination:
+        """The addressed session's key while that session is known to live, else the peer's."""
+        if row.peer_session is not None and not row.resealed:
+            own = self._sessions.get(row.peer_session) if row.peer == self._keyring.member else None
+            box = own.attestation.box if own is not None else self._presence.session_box(row.peer, row.peer_session)
+            if box is not None:
+                return Destination(box, row.peer_session)
+        if row.peer == self._keyring.member:
+            return Destination(BoxId(self._keyring.current.box))
+        return Destination(self._cards.box_of(row.peer))
+
+    # Steps
+
+    async def _act(self, line: Line, flight: Flight, event: Event) -> None:
+        """Step a flight, and transmit where that says so."""
+        flight.state, actions = delivery.step(flight.state, event, self._runtime.now())
+        if Action.TRANSMIT not in actions:
+            return
+        assert flight.row.envelope is not None
+        await line.post_frame(flight.row.envelope)
+
+    async def _is_published(self, line: Line, row: OutboxRow) -> bool:
+        """See that the broker knows the attestation of a session that has ended; False when it is worth nothing now."""
+        digest = row.attestation
+        if digest in self._published:
+            return True
+        statement = await self._journal.read(
+            lambda connection: keys.load_attestation(connection, self._membership.mesh, str(digest))
+        )
+        if statement is None:
+            return False
+        if identity.open_attestation(statement).expires_at <= self._runtime.now() + limits.MINUTE_MS:
+            return False
+        await line.request(Attest(rid=0, st=statement, live=False), Ok)
+        self._published.add(str(digest))
+        return True
+
+    async def _resend_due(self, line: Line) -> None:
+        if self._membership.frozen is not None:
+            return
+        now = self._runtime.now()
+        due = [flight for flight in self._flights.values() if (_due_at(flight.state) or now + 1) <= now]
+        due = due[: self._pace.allowance(now, len(due))]
+        for flight in due:
+            await self._act(line, flight, delivery.Ticked())
+        self._pace.spend(len(due), now)
+
+    async def _step(self, flight: Flight, event: Event, detail: str = "") -> None:
+        """Step a flight to an end that this machine or the broker states without a signature."""
+        flight.state, actions = delivery.step(flight.state, event, self._runtime.now())
+        if Action.REPORT not in actions or not isinstance(flight.state, delivery.Settled):
+            return
+        outcome, expires_at = flight.state.outcome, flight.row.expires_at
+        if expires_at is not None and expires_at <= self._runtime.now():
+            outcome = Outcome.EXPIRED  # a broker does not take what is over, and has no code of its own for it
+        if outcome is Outcome.EXPIRED:
+            claim, detail = Claim(Stage.EXPIRED, Witness.SENDER), ""
+        elif isinstance(event, delivery.BrokerRefused):
+            claim = Claim(Stage.REFUSED, Witness.BROKER)
+        else:
+            claim, detail = Claim(Stage.REFUSED, Witness.SENDER), "unknown_peer"
+        await self._end(flight, outcome, claim, detail)
+
+    async def _end(self, flight: Flight, outcome: Outcome, claim: Claim, detail: str) -> None:
+        row, mesh, now = flight.row, self._membership.mesh, self._runtime.now()
+        signer = self._broker if claim.witness is Witness.BROKER else self._keyring.member
+        recorded = await self._journal.write(
+            lambda connection: write_end(connection, mesh, row, outcome, claim, detail, signer, now)
+        )
+        self._tracker.record([recorded])
+        self._flights.pop((row.message_id, row.peer), None)
+
+    async def _refuse(self, flight: Flight, code: str) -> None:
+        """This machine cannot seal it: the recipient's key is unusable."""
+        await self._end(flight, Outcome.REFUSED, Claim(Stage.REFUSED, Witness.SENDER), code)
+
+    # Answers
+
+    async def _settle_accepted(self) -> None:
+        """Record every `accepted` that arrived since the last commit, in one transaction."""
+        answers, self._answers = self._answers, []
+        settled: list[SettledRow] = []
+        for index, answer in enumerate(answers):
+            for stored in answer.body["r"]:
+                flight = self._flights.get((stored["id"], stored["to"]))
+                if flight is None:
+                    continue
+                flight.state, actions = delivery.step(flight.state, delivery.BrokerAccepted(), self._runtime.now())
+                if Action.REPORT in actions:
+                    settled.append(SettledRow(index, flight.row))
+        if not settled:
+            return
+        mesh, now = self._membership.mesh, self._runtime.now()
+        self._tracker.record(
+            await self._journal.write(lambda connection: write_accepted(connection, mesh, answers, settled, now))
+        )
+        self._pace.speed_up(len(settled))
+        for one in settled:
+            self._flights.pop((one.row.message_id, one.row.peer), None)
+
+    async def _settle_refused(self, line: Line) -> None:
+        refusals, self._refusals = self._refusals, []
+        resubmit: list[Flight] = []
+        slowest_ms = 0
+        for message in refusals:
+            flight = self._flights.get((str(message.id), str(message.to)))
+            if flight is None:
+                continue
+            code = message.code if message.code in Refused.CODES else "invalid"
+            await self._step(flight, delivery.BrokerRefused(code, message.retry_after_ms), code)
+            if code == "rate_limited":
+                slowest_ms = max(slowest_ms, message.retry_after_ms or delivery.RETRY_DEFAULT_MS)
+            if isinstance(flight.state, delivery.Queued):
+                resubmit.append(flight)
+        if slowest_ms:
+            self._pace.slow_down(self._runtime.now(), slowest_ms)
+        if resubmit:
+            await self._refresh_and_reseal(line, resubmit)
+
+    async def _refresh_and_reseal(self, line: Line, flights: list[Flight]) -> None:
+        """The roster or a card moved on: fetch both, then seal under the same ids."""
+        await self._membership.catch_up(line)
+        await self._cards.refresh(line, {flight.row.peer for flight in flights})
+        for flight in flights:
+            flight.reseals += 1
+        stuck = [flight for flight in flights if flight.reseals > MAX_RESEALS]
+        for flight in stuck:  # a broker that is never satisfied does not make this peer spin
+            flight.state = delivery.Waiting(UnixMillis(self._runtime.now() + RESEAL_PAUSE_MS))
+        await self._submit(line, [flight for flight in flights if flight not in stuck])
+
+    def _until_due_s(self) -> float:
+        now = self._runtime.now()
+        dues = [due for due in (_due_at(flight.state) for flight in self._flights.values()) if due is not None]
+        wait_ms = min(dues) - now if dues else limits.RESEND_AFTER_MS
+        allowed_at = self._pace.next_at()
+        if allowed_at is not None:
+            wait_ms = max(wait_ms, allowed_at - now) if dues else min(wait_ms, max(allowed_at - now, 1_000))
+        return max(wait_ms, 1) / 1000
+
+
+def _due_at(state: State) -> UnixMillis | None:
+    match state:
+        case delivery.InFlight(resend_at=due) | delivery.Waiting(retry_at=due):
+            return due
+        case _:
+            return None
+
+
+def _sealed(flight: Flight) -> SealedRow:
+    row = flight.row
+    assert row.attestation is not None
+    assert row.counter is not None
+    assert row.envelope is not None
+    return SealedRow(row.id, row.attestation, row.counter, row.envelope)

@@ -1,0 +1,269 @@
+"""A member of a mesh, in process (docs/sdk.md)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from claudemesh import transport
+from claudemesh.errors import AddressError, Unreachable
+from claudemesh.peer import administration, contents, listing
+from claudemesh.peer.addressing import Target
+from claudemesh.peer.assembly import assemble
+from claudemesh.peer.correspondence import Correspondent, PeerSession
+from claudemesh.peer.events import Event
+from claudemesh.peer.journal import Journal, inbox, timeline
+from claudemesh.peer.journal.inbox import QuarantineRow
+from claudemesh.peer.journal.membership import Freeze
+from claudemesh.peer.journal.timeline import Evidence
+from claudemesh.peer.keystore import Keystore
+from claudemesh.peer.line import Connect
+from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.views import InviteView, MeshView, MessageStatus, PeerView
+from claudemesh.protocol import limits
+from claudemesh.protocol.delivery import Stage, has_ended, reaches
+from claudemesh.types import InviteId, MeshId, MessageId, PeerId, Role, UserId
+
+
+class Peer(Correspondent):
+    """One peer of one mesh: `async with Peer.open() as peer:`."""
+
+    def __init__(
+        self,
+        keystore: Keystore,
+        journal: Journal,
+        mesh: MeshId,
+        *,
+        connect: Connect = transport.connect,
+        runtime: Runtime | None = None,
+    ) -> None:
+        """Describe a peer over an opened keystore and journal; it works while its context is entered."""
+        super().__init__(assemble(keystore, journal, mesh, connect, runtime or Runtime()), None)
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        config_dir: Path | str | None = None,
+        mesh: str | None = None,
+        *,
+        connect: Connect = transport.connect,
+        runtime: Runtime | None = None,
+    ) -> AsyncIterator[Self]:
+        """Open a configuration directory and run its peer.
+
+        Args:
+            config_dir: None means `$CLAUDEMESH_CONFIG_DIR` or `~/.claudemesh`.
+            mesh: Alias or id prefix; None where there is only one mesh.
+
+        Raises:
+            LocalError: The configuration or the journal cannot be used, or another process has it.
+            AddressError: There is no such mesh here.
+        """
+        with Keystore.open(Path(config_dir) if config_dir is not None else None) as keystore:
+            found = keystore.find_mesh(mesh)
+            async with Journal(keystore.journal_path) as journal:
+                async with cls(keystore, journal, found.id, connect=connect, runtime=runtime) as peer:
+                    yield peer
+
+    async def __aenter__(self) -> Self:
+        await self._parts.load()
+        self._task = asyncio.create_task(self._parts.run(), name=f"peer {self.id[:8]}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._parts.hub.close()
+            self._parts.save_progress()
+
+    # Who and where
+
+    @property
+    def id(self) -> PeerId:
+        """This peer's key."""
+        return self._parts.keyring.member
+
+    @property
+    def user(self) -> UserId:
+        """The user that this peer belongs to."""
+        return UserId(self._parts.keyring.user.user)
+
+    @property
+    def mesh(self) -> MeshId:
+        return self._parts.mesh
+
+    @property
+    def alias(self) -> str:
+        """What this machine calls the mesh."""
+        return self._parts.keyring.keys.alias
+
+    @property
+    def address(self) -> str:
+        """How the others address this peer."""
+        return self._parts.names.known_peer(self.id).address if self._in_roster() else self.id[:16]
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a synced link to the broker now."""
+        return self._parts.uplink.is_open
+
+    @property
+    def frozen(self) -> Freeze | None:
+        """Why nothing is sent in this mesh, with the proof; None while all is well."""
+        return self._parts.membership.frozen
+
+    async def wait_connected(self, timeout_s: float = 30.0) -> None:
+        """Wait for a synced link, or raise `Unreachable`."""
+        await self._parts.uplink.line(int(timeout_s * 1000))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens from now on (claudemesh.peer.events), until the peer is closed."""
+        with self._parts.hub.watch() as watch:
+            async for event in watch:
+                yield event
+
+    async def peers(self) -> list[PeerView]:
+        """Every active peer of the roster, with presence as the broker says; without a link, without presence."""
+        return await listing.list_peers(self._parts)
+
+    def resolve(self, address: str) -> Target:
+        """What an address stands for; raises `AddressError` with candidates when that is not clear."""
+        return self._parts.names.resolve(address)
+
+    def address_of(self, peer: PeerId) -> str:
+        """An address that means exactly this peer."""
+        return self._parts.names.address_of(peer)
+
+    async def describe_mesh(self) -> MeshView:
+        """The mesh as this peer holds it."""
+        return await listing.describe_mesh(self._parts)
+
+    # Sent messages
+
+    async def status(self, message_id: MessageId) -> MessageStatus:
+        """How far a sent message came, with its timeline; raises `AddressError` (`unknown_message`)."""
+        return await listing.message_status(self._parts, message_id)
+
+    async def find_message(self, prefix: str) -> MessageId:
+        """The id of a sent or received message that begins with `prefix` (4 or more hex digits)."""
+        return await listing.find_message(self._parts, prefix)
+
+    async def evidence(self, number: int) -> Evidence | None:
+        """The signed bytes behind a step of a timeline."""
+        return await self._parts.journal.read(lambda connection: timeline.load_evidence(connection, number))
+
+    async def wait_for(self, message_id: MessageId, stage: Stage | str, timeout_s: float = 60.0) -> MessageStatus:
+        """Wait until a message reached a stage at one of its recipients, or ended at all of them.
+
+        Raises:
+            Unreachable: `timeout`; the message is not affected.
+            AddressError: `unknown_message`.
+        """
+        wanted = Stage(stage)
+        try:
+            async with asyncio.timeout(timeout_s):
+                with self._parts.tracker.waiting(message_id) as changed:
+                    while True:
+                        changed.clear()
+                        status = await self.status(message_id)
+                        shown = [recipient.shown for recipient in status.recipients]
+                        if any(reaches(one, wanted) for one in shown) or all(has_ended(one) for one in shown):
+                            return status
+                        await changed.wait()
+        except TimeoutError as error:
+            raise Unreachable("timeout", f"{message_id[:8]} is not {wanted} after {timeout_s:g} s") from error
+
+    # Sessions and names
+
+    async def open_session(self, label: str, cwd: str = "") -> PeerSession:
+        """Open a session with keys of its own, for an agent that runs under this peer.
+
+        Args:
+            label: What others address it by; what may not stand in a name becomes a dash.
+            cwd: Its working directory; stays on this machine.
+        """
+        session = self._parts.sessions.open(contents.as_label(label) or "session", cwd)
+        self._parts.names.announce()
+        if self.connected:
+            with suppress(Unreachable):
+                await self._parts.uplink.attest(await self._parts.uplink.line(0), session)
+        return PeerSession(self._parts, session.id, session.label)
+
+    async def rename(self, name: str, device: str) -> None:
+        """Change what this peer calls its user and itself, and tell the others."""
+        name, device = contents.require_name(name, "a name"), contents.require_name(device, "a device")
+        self._parts.keyring.save_labels(name, device)
+        await self._parts.names.load()
+        self._parts.names.announce()
+
+    async def reject_name(self, name: str, user: UserId) -> None:
+        """Decide that a user does not bear a name that two use; it then addresses the other one."""
+        await self._parts.names.reject(name, user)
+
+    # The roster
+
+    async def invite(
+        self,
+        *,
+        uses: int = 1,
+        expires_in_ms: int = limits.DAY_MS,
+        role: Role = "member",
+        personal: bool = False,
+        device: bool = False,
+    ) -> tuple[str, InviteId]:
+        """Make an invite link; see `administration.invite`."""
+        return await administration.invite(
+            self._parts, uses=uses, expires_in_ms=expires_in_ms, role=role, personal=personal, device=device
+        )
+
+    def invites(self) -> list[InviteView]:
+        """Every invite that the roster ever held."""
+        return administration.invites(self._parts)
+
+    async def uninvite(self, prefix: str, *, with_members: bool = False) -> InviteView:
+        """Close an invite; on demand also remove whom it admitted."""
+        return await administration.uninvite(self._parts, prefix, with_members=with_members)
+
+    async def revoke(self, address: str, why: str = "removed") -> tuple[PeerId, ...]:
+        """Remove the peer, or every peer of the user, that an address stands for."""
+        target = self.resolve(address)
+        if target.session is not None:
+            raise AddressError("unknown_address", "a session ends with its program; only peers are removed")
+        for peer in target.peers:
+            await administration.revoke(self._parts, peer, why)
+        return target.peers
+
+    async def leave(self) -> None:
+        """Remove this peer from the roster; its keys can then be forgotten."""
+        await administration.revoke(self._parts, self.id, "left")
+
+    async def move_mesh(self, url: str) -> None:
+        """Move the mesh to the broker at `url`; see `administration.move`."""
+        await administration.move(self._parts, url)
+
+    async def rekey(self) -> None:
+        """Replace this peer's box key because the old one may be stolen."""
+        await administration.rekey(self._parts)
+
+    async def thaw(self) -> None:
+        """Trust the head that is held here, after a person compared both; sending goes on."""
+        await self._parts.membership.thaw()
+        self._parts.outgoing.wake()
+
+    async def quarantine(self) -> list[QuarantineRow]:
+        """What was refused, by code and sender."""
+        return await self._parts.journal.read(lambda connection: inbox.load_quarantine(connection, self.mesh))
+
+    def _in_roster(self) -> bool:
+        return self._parts.membership.roster.member(self.id) is not None

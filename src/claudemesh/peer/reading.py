@@ -1,0 +1,107 @@
+"""Reading the inbox: each message goes to a reader once, and is marked as seen when the reader asks for the next."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from claudemesh.peer.assembly import Parts
+from claudemesh.peer.journal import inbox
+from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
+from claudemesh.peer.views import Received, read_row
+from claudemesh.protocol.delivery import Stage
+from claudemesh.types import MessageId, SessionId
+
+READ_BATCH = 100
+MARK_BATCH = 32
+
+
+class Reader:
+    """Reads for the peer as such, or for one of its sessions."""
+
+    def __init__(self, parts: Parts, session: SessionId | None) -> None:
+        self._parts = parts
+        self._session = session
+
+    async def messages(self) -> AsyncIterator[Received]:
+        """Yield unseen messages, and wait for more; a message counts as seen when the next one is asked for.
+
+        What was yielded and not followed up when the process ends is yielded again by the next one.
+        """
+        parts, after, taken = self._parts, 0, list[int]()
+        try:
+            with parts.tracker.reading() as arrived:
+                while True:
+                    arrived.clear()
+                    rows = await self._load(after)
+                    if not rows:
+                        await self._mark(taken)
+                        await arrived.wait()
+                        continue
+                    for row in rows:
+                        after = row.id
+                        if row.reply_to in parts.tracker.asked:
+                            continue
+                        yield self._show(row)
+                        taken.append(row.id)
+                        if len(taken) >= MARK_BATCH:
+                            await self._mark(taken)
+        finally:
+            with suppress(Exception):  # the journal may be closed by now; then they are yielded again
+                await self._mark(taken)
+
+    async def list_unseen(self, limit: int) -> list[Received]:
+        """Unseen messages, without marking them."""
+        mesh, session = self._parts.mesh, self._session
+        rows = await self._parts.journal.read(lambda c: inbox.load_unseen(c, mesh, session, 0, limit))
+        return [self._show(row) for row in rows]
+
+    async def list_latest(self, limit: int) -> list[Received]:
+        """The last messages, seen or not, oldest first."""
+        mesh = self._parts.mesh
+        rows = await self._parts.journal.read(lambda c: inbox.load_latest(c, mesh, limit))
+        return [self._show(row) for row in rows]
+
+    async def list_after(self, number: int, limit: int) -> list[Received]:
+        """Messages after row `number`, seen or not, oldest first."""
+        mesh = self._parts.mesh
+        rows = await self._parts.journal.read(lambda c: inbox.load_after(c, mesh, number, limit))
+        return [self._show(row) for row in rows]
+
+    async def mark_seen(self, numbers: list[int]) -> None:
+        """Have messages, by their row numbers, not be listed as unseen again."""
+        now = self._parts.runtime.now()
+        await self._parts.journal.write(lambda c: inbox.mark_seen(c, numbers, now))
+
+    async def reply_to(self, message_id: MessageId, timeout_s: float) -> Received | None:
+        """Wait for the first reply to a message of ours, and take it; None when none came in time."""
+        parts, mesh = self._parts, self._parts.mesh
+        with parts.tracker.waiting(message_id) as changed, suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    changed.clear()
+                    replies = await parts.journal.read(lambda c: inbox.find_replies(c, mesh, message_id))
+                    if replies:
+                        await self.mark_seen([replies[0].id])
+                        return self._show(replies[0])
+                    await changed.wait()
+        return None
+
+    async def owe_receipt(self, message: Received, stage: Stage, note: str) -> None:
+        """Tell the sender of a message that it came further here; in the name of this reader's session."""
+        parts = self._parts
+        due = ReceiptDue(message.sender_id, message.id, stage, parts.runtime.now(), self._session, note)
+        await parts.journal.write(lambda c: inbox.add_receipts_due(c, parts.mesh, [due]))
+        parts.receipts.wake()
+
+    async def _load(self, after: int) -> list[InboxRow]:
+        mesh, session = self._parts.mesh, self._session
+        return await self._parts.journal.read(lambda c: inbox.load_unseen(c, mesh, session, after, READ_BATCH))
+
+    async def _mark(self, taken: list[int]) -> None:
+        if taken:
+            numbers = taken.copy()
+            taken.clear()
+            await self.mark_seen(numbers)
+
+    def _show(self, row: InboxRow) -> Received:
+        return read_row(row, self._parts.names.address_of)

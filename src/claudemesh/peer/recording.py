@@ -1,0 +1,281 @@
+"""What a batch of judged envelopes leaves in the journal, in one transaction (docs/spec/delivery.md §3).
+
+The inbox row, the replay window that admitted it and the receipt that it owes become durable together; only
+then is anything acknowledged, shown or answered.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from claudemesh.crypto import statements
+from claudemesh.crypto.statements import Statement
+from claudemesh.errors import EnvelopeRefused, Malformed
+from claudemesh.peer import contents, events
+from claudemesh.peer.contents import Nack, Profile, Receipt
+from claudemesh.peer.journal import inbox, keys, names, outbox, timeline
+from claudemesh.peer.journal.inbox import InboxDraft, ReceiptDue
+from claudemesh.peer.journal.keys import WindowRow
+from claudemesh.peer.journal.outbox import Draft
+from claudemesh.peer.journal.timeline import Evidence, Recorded
+from claudemesh.peer.receiving import Authentic
+from claudemesh.protocol import delivery
+from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
+from claudemesh.protocol.messages import SYS_FIELDS, SYS_OPTIONAL
+from claudemesh.types import BrokerId, Digest, MeshId, MessageId, PeerId, UnixMillis, UserId
+
+Content = str | list[Receipt] | Nack | Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A message that passed every check, with its content read."""
+
+    message: Authentic
+    content: Content
+    accepted_at: UnixMillis
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """An envelope refused for good; `nack` is sent once when its sender can mend it."""
+
+    code: str
+    sender: str
+    message_id: str
+    """As the envelope names it: signed where the code is `replay`, else a hint."""
+    nack: Draft | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The broker's signed word that a message of ours ended in its mailbox."""
+
+    claim: Claim
+    message_id: MessageId
+    peer: PeerId
+    at: UnixMillis
+    detail: str
+    evidence: Evidence
+    signer: BrokerId
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that is recorded together."""
+
+    judged: list[Judged] = field(default_factory=list)
+    unopened: list[Unopened] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    windows: list[WindowRow] = field(default_factory=list)
+    attestations: list[tuple[str, UnixMillis, Statement]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What follows once the batch is durable."""
+
+    arrived: list[events.MessageArrived] = field(default_factory=list)
+    recorded: list[Recorded | None] = field(default_factory=list)
+    refused: list[events.EnvelopeRefused] = field(default_factory=list)
+    profiles: list[tuple[PeerId, Profile]] = field(default_factory=list)
+    receipts_due: bool = False
+    outbox_changed: bool = False
+
+
+def read_content(message: Authentic) -> Content:
+    """Read the body by its content type.
+
+    Raises:
+        Malformed: The body is not what the type says.
+        EnvelopeRefused: `unsupported_content`.
+    """
+    body = message.opened.body
+    match message.header["ct"]:
+        case contents.TEXT:
+            try:
+                return body.decode()
+            except UnicodeDecodeError as error:
+                raise Malformed("frame", "the text is not UTF-8") from error
+        case contents.RECEIPT:
+            return contents.read_receipts(body)
+        case contents.NACK:
+            return contents.read_nack(body)
+        case contents.PROFILE:
+            return contents.read_profile(body)
+        case _:
+            raise EnvelopeRefused("unsupported_content")
+
+
+def read_notice(statement: Statement, mesh: MeshId, broker: BrokerId) -> Notice:
+    """Verify a broker's notice in the mailbox; raises `Invalid` when it is not this broker's word about a message."""
+    body = statements.open_statement(statement, "sys", broker)
+    statements.check_fields(body, SYS_FIELDS, SYS_OPTIONAL)
+    stages = {"expired": Stage.EXPIRED, "revoked": Stage.REFUSED}
+    if body["mesh"] != mesh or body["ev"] not in stages or "id" not in body:
+        raise Malformed("stmt", "not a notice about a message")
+    return Notice(
+        claim=Claim(stages[body["ev"]], Witness.BROKER),
+        message_id=body["id"],
+        peer=body["who"],
+        at=body["at"],
+        detail=body["ev"],
+        evidence=Evidence("statement", statement.b.encode(), bytes.fromhex(statement.s)),
+        signer=broker,
+    )
+
+
+def record_batch(
+    connection: sqlite3.Connection, mesh: MeshId, batch: Batch, users: Mapping[PeerId, UserId], now: UnixMillis
+) -> Outcomes:
+    """Write a batch; may run again from the start, so it changes nothing but the database."""
+    outcomes = Outcomes()
+    for digest, expires_at, statement in batch.attestations:
+        keys.save_attestation(connection, mesh, Digest(digest), expires_at, statement)
+    keys.save_windows(connection, mesh, batch.windows)
+    for judged in batch.judged:
+        match judged.content:
+            case str():
+                _record_message(connection, mesh, judged, now, outcomes)
+            case list() as receipts:
+                _record_receipts(connection, mesh, judged.message, receipts, now, outcomes)
+            case Nack() as nack:
+                _record_nack(connection, mesh, judged.message.sender, nack, outcomes)
+            case Profile() as profile:
+                _record_profile(connection, mesh, judged.message.sender, profile, users, now, outcomes)
+    for notice in batch.notices:
+        _record_notice(connection, mesh, notice, now, outcomes)
+    for unopened in batch.unopened:
+        _record_unopened(connection, mesh, unopened, now, outcomes)
+    return outcomes
+
+
+def _record_message(
+    connection: sqlite3.Connection, mesh: MeshId, judged: Judged, now: UnixMillis, outcomes: Outcomes
+) -> None:
+    message = judged.message
+    header = message.header
+    draft = InboxDraft(
+        message_id=message.message_id,
+        sender=message.sender,
+        session=header.get("tos"),
+        reply_to=header.get("re"),
+        frame=message.opened.frame,
+        signature=message.opened.signature,
+        attestation=message.attestation.digest,
+        accepted_at=judged.accepted_at,
+        received_at=now,
+    )
+    number = inbox.add(connection, mesh, draft)
+    # A copy under a new counter means that the sender may not know: the receipt is owed again.
+    due = ReceiptDue(message.sender, message.message_id, Stage.DELIVERED, now)
+    inbox.add_receipts_due(connection, mesh, [due])
+    outcomes.receipts_due = True
+    if number is None:
+        return
+    outcomes.arrived.append(
+        events.MessageArrived(number, draft.message_id, draft.sender, draft.session, draft.reply_to, header["prio"])
+    )
+    if draft.reply_to is not None:
+        outcomes.recorded.append(
+            timeline.record(
+                connection,
+                mesh,
+                draft.reply_to,
+                draft.sender,
+                Claim(Stage.REPLIED, Witness.PEER),
+                at=header["ts"],
+                recorded_at=now,
+                signer=message.session,
+                detail=draft.message_id,
+            )
+        )
+
+
+def _record_receipts(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    message: Authentic,
+    receipts: list[Receipt],
+    now: UnixMillis,
+    outcomes: Outcomes,
+) -> None:
+    """Receipts count only for messages that were addressed to the peer that signs them."""
+    opened = message.opened
+    evidence = timeline.add_evidence(
+        connection, Evidence("frame", opened.frame, opened.signature, message.attestation.digest)
+    )
+    for receipt in receipts:
+        outcomes.recorded.append(
+            timeline.record(
+                connection,
+                mesh,
+                receipt.message_id,
+                message.sender,
+                Claim(receipt.stage, Witness.PEER),
+                at=receipt.at,
+                recorded_at=now,
+                signer=message.session,
+                detail=receipt.note,
+                evidence=evidence,
+            )
+        )
+
+
+def _record_nack(connection: sqlite3.Connection, mesh: MeshId, sender: PeerId, nack: Nack, outcomes: Outcomes) -> None:
+    for row in outbox.find(connection, mesh, nack.message_id):
+        if row.peer != sender or row.state != Outcome.ACCEPTED.value:
+            continue
+        state = delivery.Settled(Outcome.ACCEPTED, resealed=bool(row.resealed))
+        after, _ = delivery.step(state, delivery.RecipientNacked(nack.code), UnixMillis(0))
+        if isinstance(after, delivery.Queued):
+            outbox.mark_queued(connection, row.id, resealed=True)
+            outcomes.outbox_changed = True
+
+
+def _record_profile(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    sender: PeerId,
+    profile: Profile,
+    users: Mapping[PeerId, UserId],
+    now: UnixMillis,
+    outcomes: Outcomes,
+) -> None:
+    names.save_profile(connection, mesh, sender, contents.write_profile(profile))
+    if profile.name:
+        names.pin(connection, mesh, profile.name, users[sender], now)
+    outcomes.profiles.append((sender, profile))
+
+
+def _record_notice(
+    connection: sqlite3.Connection, mesh: MeshId, notice: Notice, now: UnixMillis, outcomes: Outcomes
+) -> None:
+    evidence = timeline.add_evidence(connection, notice.evidence)
+    outcomes.recorded.append(
+        timeline.record(
+            connection,
+            mesh,
+            notice.message_id,
+            notice.peer,
+            notice.claim,
+            at=notice.at,
+            recorded_at=now,
+            signer=notice.signer,
+            detail=notice.detail,
+            evidence=evidence,
+        )
+    )
+
+
+def _record_unopened(
+    connection: sqlite3.Connection, mesh: MeshId, unopened: Unopened, now: UnixMillis, outcomes: Outcomes
+) -> None:
+    if unopened.code == "replay" and inbox.holds(connection, mesh, unopened.sender, unopened.message_id):
+        return  # the same bytes again, as after a lost ack: acknowledged anew, without a word
+    inbox.quarantine(connection, mesh, unopened.code, unopened.sender, now)
+    outcomes.refused.append(events.EnvelopeRefused(unopened.code, unopened.sender))
+    nack = unopened.nack
+    if nack is not None and inbox.note_nack(connection, mesh, unopened.sender, unopened.message_id, now):
+        outbox.enqueue(connection, mesh, [nack])
+        outcomes.outbox_changed = True

@@ -1,0 +1,336 @@
+"""The link of one peer to its mesh's broker: dialled again and again, synced, drained both ways.
+
+Every task of a link lives in one group: when any of them ends the link, all end, and what was in flight is
+found again in the journal.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from claudemesh.crypto.statements import Statement
+from claudemesh.errors import ClaudemeshError, Refused, RosterConflict, Unreachable
+from claudemesh.peer import events
+from claudemesh.peer.cards import CardDirectory
+from claudemesh.peer.config import BrokerAddress
+from claudemesh.peer.events import Hub
+from claudemesh.peer.incoming import Incoming
+from claudemesh.peer.keyring import Keyring
+from claudemesh.peer.line import Connect, Line, dial
+from claudemesh.peer.membership import Membership
+from claudemesh.peer.outgoing import Outgoing
+from claudemesh.peer.presence import PresenceView
+from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.session import Session, Sessions
+from claudemesh.peer.uploading import upload_log
+from claudemesh.protocol import limits
+from claudemesh.protocol.link import Member, Opened
+from claudemesh.protocol.messages import (
+    Accepted,
+    Attest,
+    BrokerMessage,
+    End,
+    Log,
+    Ok,
+    Pong,
+    Push,
+    Sys,
+)
+from claudemesh.protocol.messages import Refused as RefusedMessage
+from claudemesh.types import BrokerId, Digest, SessionId
+
+_log = logging.getLogger(__name__)
+
+MAX_NEWS: Final = 1_024
+"""Announcements that wait to be applied; what is beyond that is fetched by a sync instead."""
+FIRST_LOG_TIMEOUT_S: Final = 10.0
+MOVE_GRACE_S: Final = 35.0
+"""How long to stay with a broker that the mesh has left, while it hands out what it holds."""
+
+
+@dataclass(slots=True)
+class UplinkHooks:
+    """Whom to tell about a link; set where the peer is composed."""
+
+    opened: Callable[[Opened, BrokerId], Coroutine[Any, Any, None]]
+    """After the roster is synced, before anything is sent."""
+    serve: Callable[[Line], Coroutine[Any, Any, None]]
+    """Runs for as long as the link is open."""
+
+
+class Uplink:
+    """Keeps one link open."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        keyring: Keyring,
+        sessions: Sessions,
+        cards: CardDirectory,
+        presence: PresenceView,
+        incoming: Incoming,
+        outgoing: Outgoing,
+        hub: Hub,
+        connect: Connect,
+        runtime: Runtime,
+        hooks: UplinkHooks,
+    ) -> None:
+        self._membership = membership
+        self._keyring = keyring
+        self._sessions = sessions
+        self._cards = cards
+        self._presence = presence
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._hub = hub
+        self._connect = connect
+        self._runtime = runtime
+        self.hooks = hooks
+        self._line: Line | None = None
+        self._ready = asyncio.Event()
+        self._retry_now = asyncio.Event()
+        self._news: deque[Log | Statement] = deque()
+        self._news_arrived = asyncio.Event()
+        self.down: events.LinkDown | None = None
+        """Why there is no link, while there is none."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the link is open and the roster synced."""
+        return self._ready.is_set()
+
+    @property
+    def url(self) -> str:
+        """Where the mesh's broker answers, as the roster says; before there is one, as the keystore does."""
+        return self._membership.roster.broker_url or self._keyring.keys.broker.url
+
+    @property
+    def broker(self) -> BrokerId:
+        """The key of the mesh's broker."""
+        return self._membership.roster.broker or self._keyring.keys.broker_id
+
+    def reconnect(self) -> None:
+        """Dial at once instead of waiting for the next attempt."""
+        self._retry_now.set()
+
+    async def line(self, timeout_ms: int | None = None) -> Line:
+        """The open line, waited for.
+
+        Raises:
+            Unreachable: `broker_unreachable`; there was no link in time.
+        """
+        limit_ms = self._runtime.tempo.request_timeout_ms if timeout_ms is None else timeout_ms
+        try:
+            async with asyncio.timeout(limit_ms / 1000):
+                while self._line is None:
+                    await self._ready.wait()
+        except TimeoutError as error:
+            down = self.down
+            raise Unreachable("broker_unreachable", f"{down.code} {down.detail}" if down else self.url) from error
+        return self._line
+
+    async def run(self) -> None:
+        """Keep the link open until cancelled."""
+        attempt = 0
+        while True:
+            was_ready, error = await self._one_link()
+            attempt = 0 if was_ready else attempt + 1
+            retry_ms = self._retry_in_ms(attempt, error)
+            code, detail = (error.code, error.detail) if isinstance(error, ClaudemeshError) else ("internal", "")
+            self.down = events.LinkDown(code, detail, retry_ms)
+            self._hub.publish(self.down)
+            self._retry_now.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(retry_ms / 1000):
+                    await self._retry_now.wait()
+
+    # One link
+
+    async def _one_link(self) -> tuple[bool, Exception]:
+        """Open a link and serve it; returns whether it was ready, and why it ended."""
+        was_ready = False
+        try:
+            line, opened = await self._dial()
+            try:
+                await self._serve(line, opened)
+            finally:
+                was_ready = self._ready.is_set()
+                self._line = None
+                self._ready.clear()
+                self._presence.forget()
+                await line.close()
+        except (ClaudemeshError, ExceptionGroup) as error:
+            return was_ready, _cause(error)
+        except Exception as error:  # noqa: BLE001 – isolates one link; the next one starts from the journal
+            _log.exception("a link ended by a defect")
+            return was_ready, error
+        return was_ready, Unreachable("link_lost")
+
+    async def _dial(self) -> tuple[Line, Opened]:
+        """Dial; a broker that should hold the mesh and does not is given its roster first."""
+        try:
+            return await self._hello()
+        except Refused as error:
+            if error.code != "unknown_mesh" or self._membership.roster.seq < 0:
+                raise
+        await upload_log(self._connect, self.url, self.broker, self._membership.entries(), self._runtime)
+        self._membership.gave_back = True
+        return await self._hello()
+
+    async def _hello(self) -> tuple[Line, Opened]:
+        session, roster = self._sessions.main, self._membership.roster
+        if session.renewal_due(self._runtime.now()):
+            session = self._sessions.renew(session)
+        dialler = Member(
+            mesh=self._membership.mesh,
+            member=self._keyring.member,
+            session=session.keys,
+            attestation=session.statement,
+            roster_seq=max(roster.seq, 0),
+            roster_head=roster.head if roster.seq >= 0 else Digest(self._membership.mesh),
+        )
+        line, opened = await dial(self._connect, self.url, self.broker, dialler, self._runtime)
+        assert isinstance(opened, Opened)
+        return line, opened
+
+    async def _serve(self, line: Line, opened: Opened) -> None:
+        self._news.clear()
+        self._cards.begin_link()
+        self._incoming.begin_link(line.broker)
+        self._outgoing.begin_link(line.broker)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(line.run(lambda message: self._handle(line, message)))
+            await self._first_sync(line)
+            await self.hooks.opened(opened, line.broker)
+            await self._introduce(line)
+            group.create_task(self._follow(line))
+            group.create_task(self._incoming.run(line))
+            group.create_task(self._outgoing.run(line))
+            group.create_task(self.hooks.serve(line))
+            self._line, self.down = line, None
+            self._ready.set()
+            self._hub.publish(events.LinkUp(self.url, opened.queued))
+            if line.broker != self.broker:
+                group.create_task(self._leave(line))
+
+    async def _first_sync(self, line: Line) -> None:
+        """The broker sends the roster's suffix after the hello; whatever it leaves open is asked for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOG_TIMEOUT_S):
+                while not self._news:
+                    self._news_arrived.clear()
+                    await self._news_arrived.wait()
+        if not await self._take_news():
+            with suppress(RosterConflict):
+                await self._membership.catch_up(line)
+
+    async def _introduce(self, line: Line) -> None:
+        """Publish what the others need to know of this peer: its card, and the sessions under it."""
+        await self._cards.publish(line)
+        for session in self._sessions.agents():
+            await self.attest(line, session)
+
+    async def attest(self, line: Line, session: Session) -> None:
+        """Publish a session, or its renewed attestation."""
+        await line.request(Attest(rid=0, st=session.statement, sid=session.label), Ok)
+        self._outgoing.publish(session.attestation.digest)
+
+    async def end_session(self, session: SessionId) -> None:
+        """Take a session out of presence, if there is a link."""
+        if self._line is not None:
+            with suppress(Unreachable):
+                await self._line.post(End(sess=session))
+
+    async def renew_sessions(self, line: Line) -> None:
+        """Attest anew the sessions whose time runs out."""
+        for session in self._sessions.all():
+            if not session.renewal_due(self._runtime.now()):
+                continue
+            old = session.id
+            renewed = self._sessions.renew(session)
+            await self.attest(line, renewed)
+            if renewed.id != old:
+                await line.post(End(sess=old))
+
+    # Frames that answer no request
+
+    def _handle(self, line: Line, message: BrokerMessage) -> None:
+        match message:
+            case Push():
+                self._incoming.take_push(message)
+            case Accepted(st=statement):
+                self._outgoing.take_accepted(statement)
+            case RefusedMessage(id=str()):
+                self._outgoing.take_refused(message)
+            case Log():
+                self._add_news(message)
+            case Pong(sth=Statement() as head):
+                self._add_news(head)
+            case Sys(st=statement):
+                self._presence.take_sys(statement, line.broker)
+            case _:
+                pass
+
+    def _add_news(self, news: Log | Statement) -> None:
+        if len(self._news) < MAX_NEWS:
+            self._news.append(news)
+        self._news_arrived.set()
+
+    async def _follow(self, line: Line) -> None:
+        """Apply what the broker announces of the roster, for as long as the link is open."""
+        while True:
+            self._news_arrived.clear()
+            if not self._news:
+                await self._news_arrived.wait()
+            overflowed = len(self._news) >= MAX_NEWS
+            with suppress(RosterConflict):  # the event says it; the link stays, to receive
+                if not await self._take_news() or overflowed:
+                    await self._membership.catch_up(line)
+            self._outgoing.wake()
+            if line.broker != self.broker:
+                await self._leave(line)
+
+    async def _take_news(self) -> bool:
+        """Apply what has arrived; returns whether the replica now ends where the broker says."""
+        current = False
+        while self._news:
+            news = self._news.popleft()
+            with suppress(RosterConflict):
+                take = self._membership.take_log(news) if isinstance(news, Log) else self._membership.take_head(news)
+                current = await take
+        return current
+
+    async def _leave(self, line: Line) -> None:
+        """The mesh has moved: stay until the old broker has handed out what it holds and closes."""
+        await asyncio.sleep(MOVE_GRACE_S)
+        raise Unreachable("link_lost", "moved")
+
+    def _retry_in_ms(self, attempt: int, error: Exception) -> int:
+        """Full jitter: many peers of one broker do not come back at the same moment."""
+        tempo = self._runtime.tempo
+        if isinstance(error, ClaudemeshError) and error.detail in ("moved", "draining") and attempt == 0:
+            return int(self._runtime.jitter() * tempo.reconnect_min_ms)
+        highest = min(tempo.reconnect_max_ms, tempo.reconnect_min_ms * 2 ** min(attempt, 16))
+        wait_ms = int(self._runtime.jitter() * highest)
+        asked_ms = error.retry_after_ms if isinstance(error, ClaudemeshError) else None
+        return max(wait_ms, min(asked_ms or 0, limits.MINUTE_MS))
+
+    def address(self) -> BrokerAddress:
+        """What the keystore is to remember of the broker."""
+        return BrokerAddress(self.url, self.broker)
+
+
+def _cause(error: BaseException) -> Exception:
+    """The failure that ended a group of tasks: the first that is ours, however deep."""
+    if isinstance(error, ExceptionGroup):
+        causes = [_cause(inner) for inner in error.exceptions]
+        ours = [cause for cause in causes if isinstance(cause, ClaudemeshError)]
+        if not ours:
+            _log.error("a link ended by a defect", exc_info=causes[0])
+        return ours[0] if ours else causes[0]
+    assert isinstance(error, Exception)
+    return error
