@@ -1,6 +1,8 @@
 """The audit log: canonical rows, the chain, and what a peer finds when the broker changes it."""
 
 import itertools
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ from claudemesh.broker.audit import Chain, checkpoint, details
 from claudemesh.crypto import statements
 from claudemesh.crypto.primitives import signing_key
 from claudemesh.crypto.statements import Statement
+from claudemesh.database import Database, load_migrations
 from claudemesh.errors import AuditConflict, BadSignature, Malformed
 from claudemesh.protocol.audit_rows import (
     EVENT_TYPES,
@@ -26,6 +29,7 @@ from claudemesh.protocol.audit_rows import (
 from claudemesh.protocol.audit_view import AuditView, verify
 from claudemesh.types import BrokerId, Digest, MeshId, PeerId, UnixMillis
 
+PAGE = (Path(__file__).parents[2] / "docs" / "spec" / "audit.md").read_text(encoding="utf-8")
 MESH = MeshId("ab" * 32)
 ALICE, BOB = PeerId("a1" * 32), PeerId("b2" * 32)
 NOW = UnixMillis(1_800_000_000_000)
@@ -95,6 +99,22 @@ def test_event_types_and_reasons_are_enumerations() -> None:
     assert set(EVENT_TYPES) >= {"send", "acknowledge", "append", "connect", "disconnect", "expire", "drop", "refuse"}
     assert METADATA_FIELDS["reason"] == REASONS
     assert list(REASONS) == sorted(set(REASONS))
+
+
+@pytest.mark.parametrize("values", [EVENT_TYPES, REASONS, ROW_FIELDS, METADATA_FIELDS])
+def test_the_page_names_every_value_of_the_closed_lists(values: Iterable[str]) -> None:
+    """docs/spec/audit.md is complete."""
+    assert [value for value in values if f"`{value}`" not in PAGE] == []
+
+
+async def test_the_table_has_the_columns_of_a_row_and_its_hash() -> None:
+    """Nothing is stored beside what is chained."""
+    migrations = load_migrations("claudemesh.broker.store.sqlite.migrations")
+
+    async with Database(None, migrations=migrations) as database:
+        columns = await database.read(lambda c: [row[1] for row in c.execute("PRAGMA table_info(audit_log)")])
+
+    assert sorted(columns) == sorted([*ROW_FIELDS, "hash"])
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0, 0), (1, 0), (2, 1), (1_024, 10), (1_025, 11), (524_288, 19)])
