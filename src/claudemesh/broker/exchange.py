@@ -16,7 +16,7 @@ from claudemesh.broker.leasing import Leasing
 from claudemesh.broker.links import AcceptedRow, Link
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
-from claudemesh.broker.pushing import check_flat, delivery, write_pushes
+from claudemesh.broker.pushing import check_flat, delivery, push_frames
 from claudemesh.broker.routing import Mailbox
 from claudemesh.broker.store.base import Acknowledgement, Store, Stored, Submission
 from claudemesh.errors import LocalError
@@ -270,7 +270,8 @@ class Exchange:
             delivery(stored.q, stored.accepted_at, "dm", pending.submission.payload) for pending, stored in rows
         ]
         self._metrics.envelopes_pushed += len(rows)
-        write_pushes(link, deliveries, [known[Digest(digest)] for digest in new])
+        for frame in push_frames(deliveries, [known[Digest(digest)] for digest in new]):
+            link.outlet.write(frame)
 
     def _undo_route(self, pending: Pending) -> None:
         """The commit of an envelope has ended without a push."""

@@ -8,18 +8,22 @@ from claudemesh.broker.directory import Directory, Mesh
 from claudemesh.broker.links import Link
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
-from claudemesh.broker.pushing import delivery, write_pushes
+from claudemesh.broker.pushing import delivery, push_frames
 from claudemesh.broker.routing import Mailbox
 from claudemesh.broker.store.base import Leased, LinkId, Notice, Store, Undelivered
 from claudemesh.errors import LocalError
 from claudemesh.protocol.messages import Closing
 from claudemesh.types import UnixMillis
 
-LEASE_ROWS: Final = 32
+FIRST_LEASE_ROWS: Final = 4
+LEASE_ROWS: Final = 64
+LEASE_BYTES: Final = 256 << 10
+"""Leases grow to `LEASE_ROWS` while they hold less than this: an envelope may have two kilobytes or a megabyte."""
 EXPIRE_ROWS: Final = 256
 EXPIRE_INTERVAL_S: Final = 5.0
 RETRY_S: Final = 1.0
 _FAR_S: Final = 3_600.0
+_SLOW_READER_POLL_S: Final = 0.05
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Starts a task that the broker owns and awaits."""
@@ -158,8 +162,9 @@ class Leasing:
 
     async def _drain(self, mesh: Mesh, mailbox: Mailbox) -> None:
         try:
+            most = FIRST_LEASE_ROWS
             while (link := mailbox.newest()) is not None:
-                limit = min(link.window.room(), LEASE_ROWS)
+                limit = min(link.window.room(), most)
                 if limit <= 0:
                     return  # the next acknowledgement pumps again
                 if link.outlet.buffered() > self._grants.buffered_bytes:
@@ -167,7 +172,8 @@ class Leasing:
                     return
                 waiting = mailbox.waiting
                 rows = await self._store.lease(mesh.id, mailbox.peer, link.id, self._clock(), limit)
-                await self._push(mesh, link, rows)
+                size = await self._push(mesh, mailbox, link, rows)
+                most = min(2 * most, LEASE_ROWS) if size < LEASE_BYTES else FIRST_LEASE_ROWS
                 if len(rows) < limit and mailbox.uncommitted:
                     return  # their commit pumps again
                 if len(rows) < limit and mailbox.newest() is link and mailbox.is_drained(waiting):
@@ -180,7 +186,8 @@ class Leasing:
         finally:
             mailbox.leasing = False
 
-    async def _push(self, mesh: Mesh, link: Link, rows: Sequence[Leased]) -> None:
+    async def _push(self, mesh: Mesh, mailbox: Mailbox, link: Link, rows: Sequence[Leased]) -> int:
+        """Write leased rows as fast as they are read; returns how many bytes they have."""
         for row in rows:
             link.window.add(row.q, len(row.payload))
         new = link.unseen({row.attestation for row in rows if row.attestation is not None})
@@ -189,8 +196,18 @@ class Leasing:
         except LocalError:
             link.close(Closing(code="storage", retry_after_ms=int(RETRY_S * 1_000)), audit_reason="storage")
             raise
+        deliveries = [delivery(row.q, row.accepted_at, row.kind, row.payload) for row in rows]
+        for frame in push_frames(deliveries, attestations) if rows else ():
+            await self._wait_for_reader(mailbox, link)
+            link.outlet.write(frame)
         if link.closed:
             self.returned(link)
-        elif rows:
-            self._metrics.envelopes_pushed += len(rows)
-            write_pushes(link, [delivery(row.q, row.accepted_at, row.kind, row.payload) for row in rows], attestations)
+        self._metrics.envelopes_pushed += len(rows)
+        return sum(map(len, deliveries))
+
+    async def _wait_for_reader(self, mailbox: Mailbox, link: Link) -> None:
+        """A reader that is slower than the link that came after it gives way."""
+        while link.outlet.buffered() > self._grants.buffered_bytes and not link.closed:
+            if mailbox.newest() is not link:
+                link.close(Closing(code="limit", detail="slow reader"), audit_reason="limit")
+            await asyncio.sleep(_SLOW_READER_POLL_S)

@@ -71,10 +71,11 @@ class Members:
         core.presence.link_closed(link.mesh, link.peer, link.id, link.heard_at, now)
         if silent and core.presence.link_silent(link.mesh, link.peer):
             self._tell(mesh, "peer_left", link.peer)
-        try:
-            await core.store.clear_presence(link.id)
-        except LocalError:
-            core.metrics.store_failures += 1
+        if link.audit_reason != "draining":  # the next process learns from the store who will come back
+            try:
+                await core.store.clear_presence(link.id)
+            except LocalError:
+                core.metrics.store_failures += 1
         await core.leasing.link_ended(mesh, link)
 
     def changed(self, change: Change) -> None:

@@ -3,12 +3,12 @@
 A sender's envelope goes to its recipient as the bytes that the sender wrote; so do entries and attestations.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from claudemesh.broker.links import AcceptedRow, Link
+from claudemesh.broker.links import AcceptedRow
 from claudemesh.broker.store.base import Kind
 from claudemesh.crypto import statements
 from claudemesh.crypto.primitives import SigningKey
@@ -36,17 +36,20 @@ def delivery(q: int, accepted_at: UnixMillis, kind: Kind, payload: bytes) -> byt
     return b'{"q":%d,"at":%d,"st":%b}' % (q, accepted_at, payload)
 
 
-def write_pushes(link: Link, deliveries: Sequence[bytes], attestations: Iterable[bytes]) -> None:
-    """Write `push` frames of at most `MAX_PUSH_BYTES`, except that a larger envelope goes alone."""
+def push_frames(deliveries: Sequence[bytes], attestations: Iterable[bytes]) -> Iterator[bytes]:
+    """`push` frames of at most `MAX_PUSH_BYTES`, except that a larger envelope goes alone.
+
+    The attestations go with the first one.
+    """
     atts = b",".join(attestations)
     suffix = b'],"atts":[%b]}' % atts if atts else b"]}"
     start, size = 0, 0
     for index, one in enumerate(deliveries):
         if size and size + len(one) > limits.MAX_PUSH_BYTES:
-            link.outlet.write(b'{"t":"push","d":[%b%b' % (b",".join(deliveries[start:index]), suffix))
+            yield b'{"t":"push","d":[%b%b' % (b",".join(deliveries[start:index]), suffix)
             start, size, suffix = index, 0, b"]}"
         size += len(one)
-    link.outlet.write(b'{"t":"push","d":[%b%b' % (b",".join(deliveries[start:]), suffix))
+    yield b'{"t":"push","d":[%b%b' % (b",".join(deliveries[start:]), suffix)
 
 
 def accepted_frame(mesh: MeshId, rows: list[AcceptedRow], key: SigningKey, now: UnixMillis) -> bytes:
