@@ -31,11 +31,11 @@ class Leases:
             mailbox = self._mailboxes.get(address)
             return list(mailbox.holders) if mailbox else []
 
-    def take(self, address: Address, link: LinkId, qs: Iterable[int]) -> set[int]:
-        """Lease to `link` those of `qs` that nobody has; none when it has been released or has another mailbox."""
+    def take(self, address: Address, link: LinkId, qs: Iterable[int]) -> set[int] | None:
+        """Lease to `link` those of `qs` that nobody has; None when it has been released or has another mailbox."""
         with self._lock:
             if self._address_of.get(link) != address:
-                return set()
+                return None
             holders = self._mailboxes[address].holders
             free = {q for q in qs if q not in holders}
             holders.update(dict.fromkeys(free, link))
