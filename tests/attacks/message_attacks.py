@@ -154,13 +154,25 @@ async def use_a_stolen_attestation(world: World) -> Outcome:
 
 
 async def release_early(world: World) -> Outcome:
-    """A20: the message says not before tomorrow, the broker delivers it today."""
+    """A20: the message says not before tomorrow, the broker delivers it today, with and without the outer hint."""
     bob = await world.victim("bob")
     tomorrow = world.clock() + 12 * HOUR_MS
     letter = world.owner.write(bob.id, bob.kid, "tomorrow", nb=tomorrow, exp=tomorrow + HOUR_MS)
 
-    await world.deliver(bob, letter)
-    await world.deliver(bob, letter.altered(nbf=None))
+    await world.deliver(bob, letter, letter.altered(nbf=None), letter.altered(nbf=1), checked=False)
+    await world.probe(bob)
+
+    return Outcome("tomorrow" in bob.texts, bob.codes)
+
+
+async def flood_with_early_messages(world: World) -> Outcome:
+    """A20: more of them than a peer keeps for later; success is that one surfaces, or that the peer stops."""
+    bob = await world.victim("bob")
+    tomorrow = world.clock() + 12 * HOUR_MS
+    letters = [world.owner.write(bob.id, bob.kid, "tomorrow", nb=tomorrow + number) for number in range(80)]
+
+    await world.deliver(bob, *letters, checked=False)
+    await world.probe(bob)
 
     return Outcome("tomorrow" in bob.texts, bob.codes)
 
@@ -189,8 +201,9 @@ async def forward_as_if_written_to_another(world: World) -> Outcome:
     await world.deliver(carol, wrap(readdressed, boxed, letter.attestation))
     await world.deliver(carol, wrap(readdressed, boxed, mallory.usual_attestation()))
     await world.deliver(carol, wrap(readdressed, boxed, grafted))
-    await world.deliver(carol, wrap(readdressed, boxed, resigned))
-    await world.deliver(carol, wrap(readdressed, boxed, _as_signed_by(resigned, world.owner.id)))
+    await world.deliver(carol, wrap(readdressed, boxed, resigned), checked=False)
+    await world.deliver(carol, wrap(readdressed, boxed, _as_signed_by(resigned, world.owner.id)), checked=False)
+    await world.probe(carol)
 
     return Outcome("you are fired" in carol.texts, carol.codes)
 
@@ -295,8 +308,9 @@ async def attest_oneself_for_too_long(world: World) -> Outcome:
     year = alice.attestation(lifetime_ms=365 * DAY_MS)
     mute = alice.attestation(capabilities=("chan",))
 
-    await world.deliver(bob, alice.write(bob.id, bob.kid, "for a year", attestation=year))
+    await world.deliver(bob, alice.write(bob.id, bob.kid, "for a year", attestation=year), checked=False)
     await world.deliver(bob, alice.write(bob.id, bob.kid, "mute", attestation=mute))
+    await world.probe(bob)
 
     return Outcome(bool({"for a year", "mute"} & set(bob.texts)), bob.codes)
 

@@ -24,8 +24,8 @@ CHANNEL = "11" * 16
 async def admit_a_ghost(world: World) -> Outcome:
     """A01: the broker appends an admission without the invite's signature, then with a made-up one."""
     bob, ghost = await world.victim("bob"), WireMember("ghost", world.clock)
+    invite = (await world.invite()).invite_key().public
     entries = list(world.held.main.entries)
-    invite = next(iter(world.owner.roster.invites))
     ghost.roster = world.owner.roster
     body = ghost.roster.next_body("admit", world.clock(), by=invite, m=ghost.keys)
     unsigned = sign_entry(body, ghost.sign, ghost.user)
@@ -230,14 +230,16 @@ async def escalate(world: World, admin: bool = False) -> Outcome:
     if admin:
         await world.extend(world.owner.entry("role", who=bob.id, role="admin"))
         bob.follow(world.held.main.entries[-1])
-    before = victim_state(world, victim)
+    else:
+        await world.announce()
+    before = victim_state(victim)
     forged = (escalations_of_an_admin if admin else escalations)(world.owner, bob)
     codes = {verdict(world.held.main.entries, entry) for entry in forged}
 
     for entry in forged:
         await world.show_forged(victim, entry)
 
-    return Outcome(victim_state(world, victim) != before, frozenset(codes))
+    return Outcome(victim_state(victim) != before, frozenset(codes))
 
 
 async def use_the_links_of_a_revoked_admin(world: World) -> Outcome:
@@ -257,7 +259,7 @@ async def use_the_links_of_a_revoked_admin(world: World) -> Outcome:
 
     await world.show_forged(victim, admission)
     await world.show_forged(victim, promoted)
-    refusal = await world.try_to_join("eve once more", link.text())
+    refusal = await world.try_to_join("eve-once-more", link.text())
 
     codes = frozenset({verdict(entries, admission), verdict(entries, promoted), refusal})
     return Outcome(victim.roster().is_active(again.id) or refusal == "", codes)
@@ -383,7 +385,7 @@ async def _can_send(sender: Any, recipient: Any) -> bool:
     return True
 
 
-def victim_state(world: World, victim: Any) -> dict[str, str]:
+def victim_state(victim: Any) -> dict[str, str]:
     """Whatever an escalation could change: every peer's role, the broker and the invites."""
     roster: Roster = victim.roster()
     state = {peer: str(roster.role_of(peer)) for peer in roster.members}

@@ -15,9 +15,9 @@ from claudemesh.crypto.invite import parse_link
 from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol.roster_entry import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from tests.attacks.key_attacks import config_secrets
+from tests.attacks.real_peers import TEMPO, create_mesh, invite_of, join
 from tests.attacks.recording_proxy import RecordingProxy
 from tests.attacks.search import search_bytes
-from tests.attacks.worlds import TEMPO, create_mesh, invite_of, join
 from tests.processes import free_port
 
 ALLOWED: dict[str, set[str]] = {

@@ -1,6 +1,6 @@
 """What a broker or member cannot do with direct messages, against real peers on real sockets."""
 
-from claudemesh.protocol.limits import DAY_MS
+from claudemesh.protocol.limits import DAY_MS, HOUR_MS
 from tests.attacks import message_attacks
 from tests.attacks.worlds import World
 
@@ -41,7 +41,7 @@ async def test_a13_dropped_messages_are_reported_and_a_late_one_surfaces_once(th
     await theatre.probe(bob)
 
     assert [text for text in bob.texts if text != "probe"] == ["0", "3", "1"]
-    assert [message.gap for message in bob.received][:3] == [0, 2, 0]
+    assert bob.gaps == [2]
 
 
 async def test_a14_a_message_for_another_peer_does_not_open(theatre: World) -> None:
@@ -92,8 +92,21 @@ async def test_a19_a_stolen_attestation_is_not_a_session(theatre: World) -> None
 
 
 async def test_a20_a_scheduled_message_is_not_released_early(theatre: World) -> None:
-    """A20: expected `too_early`."""
+    """A20: held until its time, then surfaced once."""
     outcome = await message_attacks.release_early(theatre)
+    bob = theatre.victims[0]
+
+    theatre.clock.advance(12 * HOUR_MS + 1_000)
+    await theatre.probe(bob)
+    await theatre.until(lambda: "tomorrow" in bob.texts, "the message surfaces at its time")
+
+    assert not outcome.succeeded
+    assert bob.texts.count("tomorrow") == 1
+
+
+async def test_a20_a_peer_keeps_only_so_many_messages_for_later(theatre: World) -> None:
+    """A20: expected `too_early` for those beyond."""
+    outcome = await message_attacks.flood_with_early_messages(theatre)
 
     assert not outcome.succeeded
     assert outcome.codes == {"too_early"}
@@ -186,12 +199,16 @@ async def test_a32_a_stolen_device_does_not_open_what_came_before_its_rotations(
     assert "old secret" in bob.texts
     opened_before = await message_attacks.read_with_a_stolen_device_after_rotations(theatre, letter, bob)
 
-    for _ in range(3):
+    for number in (2, 3, 4):
         theatre.clock.advance(8 * DAY_MS)
         bob = await bob.restarted()
-        await theatre.broker.connected(bob.id)
+        await bob.rotated_to(number)
+    await theatre.until(lambda: len(bob.keys["peer"]["boxes"]) == 3, "bob deletes the oldest secret")
     outcome = await message_attacks.read_with_a_stolen_device_after_rotations(theatre, letter, bob)
+    await theatre.broker.connected(bob.id)
+    await theatre.deliver(bob, letter)
 
     assert opened_before.succeeded
+    assert bob.codes == {"stale_key"}
     assert letter.header["kid"] not in {one["box"] for one in bob.keys["peer"]["boxes"]}
     assert not outcome.succeeded

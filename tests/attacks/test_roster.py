@@ -151,6 +151,14 @@ async def test_a46_broker_cannot_replace_its_own_key(theatre: World) -> None:
     assert outcome.codes == {"broker_key"}
 
 
+async def test_a46_broker_cannot_sign_heads_with_another_key(theatre: World) -> None:
+    """A46: expected `stmt`; the head that is shown to others stays the honest one."""
+    outcome = await roster_attacks.sign_heads_with_another_key(theatre)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"stmt"}
+
+
 async def test_a46_owner_can_replace_the_brokers_key(theatre: World) -> None:
     """A46: control: with the owner's entry the peer follows to the new key."""
     bob = await theatre.victim("bob")

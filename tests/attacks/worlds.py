@@ -11,27 +11,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import msgspec
 
 from claudemesh.crypto.invite import InviteLink
 from claudemesh.errors import ClaudemeshError
-from claudemesh.peer import Peer
-from claudemesh.peer.events import LinkDown
-from claudemesh.peer.runtime import Runtime, Tempo
+from claudemesh.peer.events import EnvelopeRefused, GapNoticed, LinkDown
+from claudemesh.peer.peer import Peer
+from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol import messages
 from claudemesh.protocol.limits import DAY_MS
 from claudemesh.protocol.roster import Entry, Roster
 from claudemesh.types import PeerId
 from tests.attacks.hostile_broker import Clock, HostileBroker, eventually
 from tests.attacks.hostile_store import HeldMesh
+from tests.attacks.real_peers import TEMPO, join
 from tests.attacks.wire_member import Letter, WireMember
-
-TEMPO: Final = Tempo(
-    request_timeout_ms=3_000, reconnect_min_ms=20, reconnect_max_ms=60, withheld_window_ms=300, receipt_delay_ms=20
-)
-"""Real peers, only less patient."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +98,19 @@ class Victim:
 
     @property
     def codes(self) -> frozenset[str]:
-        """The codes of everything that it refused for good."""
-        return frozenset(code for (code,) in self.rows("SELECT DISTINCT code FROM quarantine"))
+        """The codes of everything that it refused: envelopes on disk, attestations and cards as events."""
+        refused = {event.code for event in self.events if isinstance(event, EnvelopeRefused)}
+        return frozenset(refused | {code for (code,) in self.rows("SELECT DISTINCT code FROM quarantine")})
 
     @property
     def link_errors(self) -> list[str]:
         """Why its links ended or were not opened, in order."""
         return [event.code for event in self.events if isinstance(event, LinkDown)]
+
+    @property
+    def gaps(self) -> list[int]:
+        """How many messages were reported missing, each time that some were."""
+        return [event.missing for event in self.events if isinstance(event, GapNoticed)]
 
     @property
     def freeze(self) -> str | None:
@@ -126,11 +128,20 @@ class Victim:
         rows = self.rows("SELECT entry FROM roster_entries ORDER BY seq")
         return Roster.restore(msgspec.json.decode(entry, type=Entry) for (entry,) in rows)
 
+    async def settled(self) -> None:
+        """Wait until everything in its outbox was answered."""
+        query = "SELECT count(*) FROM outbox WHERE state IN ('queued', 'sealed')"
+        await eventually(lambda: self.rows(query)[0][0] == 0, f"{self.name} has sent everything")
+
     async def reaches(self, seq: int) -> None:
         """Wait until its roster is that long."""
         await eventually(
             lambda: self.rows("SELECT max(seq) FROM roster_entries")[0][0] >= seq, f"{self.name} reaches entry {seq}"
         )
+
+    async def rotated_to(self, number: int) -> None:
+        """Wait until its box key is that of card `number`."""
+        await eventually(lambda: self.keys["peer"]["boxes"][0]["cs"] == number, f"{self.name} rotates its box key")
 
     # What a thief of its device finds
 
@@ -173,7 +184,7 @@ class World:
         """A real peer, joined through a link of the owner and connected."""
         victim = Victim(name, self.directory / name, self.runtime)
         link = await self.invite()
-        await Peer.join(link.text(), name=name, config_dir=victim.directory, runtime=self.runtime)
+        await join(victim.directory, link.text(), self.runtime, name=name)
         self._owner_follows()
         self.victims.append(await victim.start())
         await self.broker.connected(victim.id)
@@ -202,7 +213,7 @@ class World:
     async def try_to_join(self, name: str, link: str) -> str:
         """Join as a real peer; returns the code of the refusal, or "" when it got in."""
         try:
-            await Peer.join(link, name=name, config_dir=self.directory / name, runtime=self.runtime)
+            await join(self.directory / name, link, self.runtime, name=name)
         except ClaudemeshError as error:
             return error.code
         return ""
@@ -221,7 +232,11 @@ class World:
         await self.announce()
 
     async def announce(self) -> None:
+        """Push the log to everybody, and wait until those who are shown the main history have it."""
         await self.broker.announce(self.held)
+        for victim in self.victims:
+            if victim.id not in self.held.views and victim.freeze is None:
+                await victim.reaches(self.held.main.seq)
 
     async def show_forged(self, victim: Victim, *entries: Entry) -> None:
         """Store entries unchecked, show them to `victim` with a valid head, let it dial again, and take them back."""
