@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from dataclasses import dataclass
 
+from claudemesh.peer.auditing import Auditor
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.events import Hub
 from claudemesh.peer.incoming import Incoming, Reactions
@@ -45,6 +46,7 @@ class Parts:
     outgoing: Outgoing
     names: NameBook
     receipts: ReceiptSender
+    auditor: Auditor
     uplink: Uplink
 
     @property
@@ -57,6 +59,7 @@ class Parts:
         await self.cards.load()
         await self.incoming.load()
         await self.names.load()
+        await self.auditor.load()
 
     async def run(self) -> None:
         """Work until cancelled: the link, receipts, names, and what time brings."""
@@ -82,24 +85,23 @@ class Parts:
         """A link is synced: after a move or a loss, what the broker cannot have any more is submitted again."""
         mesh, now = self.mesh, self.runtime.now()
         moved = broker != self.keyring.keys.broker_id
-        lost = self.membership.gave_back
+        if moved:
+            await self.journal.write(lambda connection: membership_rows.clear_audit_view(connection, mesh))
+            self.auditor.forget()
+        lost = not await self.auditor.begin_link(opened) or self.membership.gave_back
         if moved or lost:
-
-            def write(connection: sqlite3.Connection) -> None:
-                if moved:
-                    membership_rows.clear_audit_view(connection, mesh)
-                outbox.requeue_undelivered(connection, mesh, now)
-
-            await self.journal.write(write)
+            await self.journal.write(lambda connection: outbox.requeue_undelivered(connection, mesh, now))
         self.membership.gave_back = False
         if broker == self.uplink.broker:
             self.save_progress()
 
     async def on_serve(self, line: Line) -> None:
         """What time brings while a link is open."""
-        while True:
-            await self.keep_house(line)
-            await asyncio.sleep(self.runtime.tempo.housekeeping_ms / 1000)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.auditor.run(line))
+            while True:
+                await self.keep_house(line)
+                await asyncio.sleep(self.runtime.tempo.housekeeping_ms / 1000)
 
     async def keep_house(self, line: Line) -> None:
         """Renew what runs out, delete what may not be kept."""
@@ -154,6 +156,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         outgoing,
         names,
         receipts,
+        Auditor(membership, journal, hub, runtime),
         uplink,
     )
     uplink.hooks = UplinkHooks(parts.on_link, parts.on_serve)

@@ -54,10 +54,10 @@ class CardDirectory:
         card = self._cards.get(peer)
         return 0 if card is None else card.number
 
-    def is_dead(self, peer: PeerId, session: SessionId) -> bool:
-        """Whether the peer ended this session early."""
+    def dead_sessions(self, peer: PeerId) -> tuple[SessionId, ...]:
+        """The sessions that the peer ended early, by its newest card."""
         card = self._cards.get(peer)
-        return card is not None and session in card.dead
+        return () if card is None else card.dead
 
     def box_of(self, peer: PeerId) -> BoxId:
         """The key to encrypt to: that of the newest card, or of the roster where it is newer."""

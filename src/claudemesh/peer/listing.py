@@ -42,6 +42,7 @@ async def describe_mesh(parts: Parts) -> MeshView:
         connected=parts.uplink.is_open,
         down=f"{down.code} {down.detail}".strip() if down is not None else "",
         frozen=frozen.code if frozen is not None else "",
+        audit=parts.auditor.finding.code if parts.auditor.finding is not None else "",
         peers=len(roster.active_members()),
         outbox_open=open_rows,
         inbox_unseen=unseen,

@@ -17,7 +17,7 @@ from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.session import Sessions
-from claudemesh.protocol import limits
+from claudemesh.protocol import message_rules
 from claudemesh.protocol.heads import Gossip, SignedHead
 from claudemesh.protocol.messages import Send
 from claudemesh.protocol.replay import ReplayWindow
@@ -124,17 +124,15 @@ class Inspector:
         opened = self._open(message, attestation)
         header = opened.header
         self._check_binding(header, message, attestation)
-        held = _check_time(header, attestation, now)
+        held = _check_times(header, attestation, now)
         if held is not None:
             return held
         verdict = self._check_gossip(header, synced=synced)
         if verdict is not None:
             return verdict
-        if not self._membership.roster.is_active(attestation.member):
-            raise EnvelopeRefused("not_a_member")
+        self._check_sender(attestation)  # the roster may have moved since the first look
         if header["cs"] > self._cards.number_of(attestation.member) and not cards_fetched:
             return Held(Missing.CARD, attestation.member)
-        self._check_alive(attestation)
         try:
             accepted = window_of(attestation.session).accept(header["n"])
         except EnvelopeRefused:
@@ -142,21 +140,15 @@ class Inspector:
         return Authentic(opened, attestation, accepted.window, accepted.gap)
 
     def _check_attestation(self, attestation: Attestation, *, synced: bool) -> Held | None:
-        if attestation.mesh != self._membership.mesh:
-            raise EnvelopeRefused("att", "another mesh")
-        member = self._membership.roster.member(attestation.member)
-        if member is None and not synced:
+        roster = self._membership.roster
+        if attestation.mesh == roster.mesh and attestation.member not in roster.members and not synced:
             return Held(Missing.ROSTER, attestation.member)
-        if member is None or not member.active:
-            raise EnvelopeRefused("not_a_member")
-        if CAPABILITY not in attestation.capabilities:
-            raise EnvelopeRefused("cap", CAPABILITY)
-        self._check_alive(attestation)
+        self._check_sender(attestation)
         return None
 
-    def _check_alive(self, attestation: Attestation) -> None:
-        if self._cards.is_dead(attestation.member, attestation.session):
-            raise EnvelopeRefused("session_dead")
+    def _check_sender(self, attestation: Attestation) -> None:
+        dead = self._cards.dead_sessions(attestation.member)
+        message_rules.check_attestation(attestation, self._membership.roster, CAPABILITY, dead)
 
     def _open(self, message: Send, attestation: Attestation) -> Opened:
         secret = self._secret(message.kid)
@@ -175,9 +167,9 @@ class Inspector:
         return None
 
     def _check_binding(self, header: dict[str, Any], message: Send, attestation: Attestation) -> None:
-        expected = (self._membership.mesh, attestation.member, attestation.session, self._keyring.member, message.kid)
-        if (header["mesh"], header["from"], header["sess"], header["to"], header["kid"]) != expected:
-            raise EnvelopeRefused("misdirected")
+        message_rules.check_origin(header, attestation)
+        if (header["to"], header["kid"]) != (self._keyring.member, message.kid):
+            raise EnvelopeRefused("misdirected", "another recipient or key")
         addressed = header.get("tos")
         if addressed is None:
             if self._keyring.box_secret(message.kid) is None:
@@ -202,14 +194,11 @@ class Inspector:
                 raise EnvelopeRefused("unproven_roster_claim")
 
 
-def _check_time(header: dict[str, Any], attestation: Attestation, now: UnixMillis) -> Held | None:
-    sent_at = header["ts"]
-    if not attestation.issued_at - limits.CLOCK_SKEW_MS <= sent_at <= attestation.expires_at:
-        raise EnvelopeRefused("att_expired")
-    if sent_at > now + limits.CLOCK_SKEW_MS or sent_at < now - limits.QUEUE_LIFETIME_MS:
-        raise EnvelopeRefused("time")
-    if now > header.get("exp", now):
-        raise EnvelopeRefused("time", "expired")
-    if header.get("nb", 0) > now:
-        return Held(Missing.TIME, header["from"], due_at=header["nb"])
+def _check_times(header: dict[str, Any], attestation: Attestation, now: UnixMillis) -> Held | None:
+    try:
+        message_rules.check_times(header, attestation, now)
+    except EnvelopeRefused as error:
+        if error.code == "too_early":
+            return Held(Missing.TIME, header["from"], due_at=header["nb"])
+        raise
     return None

@@ -25,6 +25,7 @@ class Tempo:
     withheld_window_ms: int = limits.WITHHELD_WINDOW_MS
     receipt_delay_ms: int = 50
     housekeeping_ms: int = 60_000
+    audit_ms: int = limits.CHECKPOINT_INTERVAL_MS
     session_lifetime_ms: int = limits.ATTESTATION_DEFAULT_MS
     in_flight: int = 256
 

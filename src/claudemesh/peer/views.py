@@ -160,6 +160,8 @@ class MeshView:
     """Why there is no link, empty while there is one."""
     frozen: str
     """The code of the freeze, empty while there is none."""
+    audit: str
+    """The code of what the broker's audit log contradicted, empty while there is nothing."""
     peers: int
     outbox_open: int
     inbox_unseen: int

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from claudemesh.crypto.statements import Statement
+from claudemesh.protocol.audit_view import AuditView
 from claudemesh.protocol.roster import Entry
 from claudemesh.types import Digest, MeshId, UnixMillis
 
@@ -76,12 +77,12 @@ def clear_freeze(connection: sqlite3.Connection, mesh: MeshId) -> None:
     connection.execute("DELETE FROM freezes WHERE mesh = ?", (mesh,))
 
 
-class AuditView(NamedTuple):
-    """How far the broker's audit log was verified: its length, its head, the last signed checkpoint."""
+class AuditFinding(NamedTuple):
+    """What the broker's audit log was found to contradict, and when."""
 
-    n: int
-    head: Digest
-    checkpoint: Statement | None
+    code: str
+    detail: str
+    at: UnixMillis
 
 
 def add_audit_receipts(connection: sqlite3.Connection, mesh: MeshId, receipts: Sequence[tuple[int, str]]) -> None:
@@ -91,10 +92,18 @@ def add_audit_receipts(connection: sqlite3.Connection, mesh: MeshId, receipts: S
     )
 
 
-def load_audit_receipts(connection: sqlite3.Connection, mesh: MeshId, below: int) -> dict[int, str]:
-    """The acknowledged rows with a number below `below` that were not checked yet."""
-    rows = connection.execute("SELECT n, hash FROM audit_receipts WHERE mesh = ? AND n < ?", (mesh, below))
-    return dict(rows.fetchall())
+def load_audit_receipts(connection: sqlite3.Connection, mesh: MeshId, first: int, end: int) -> dict[int, str]:
+    """The acknowledged rows with numbers from `first` to below `end`."""
+    found = connection.execute(
+        "SELECT n, hash FROM audit_receipts WHERE mesh = ? AND n >= ? AND n < ?", (mesh, first, end)
+    )
+    return dict(found.fetchall())
+
+
+def count_audit_receipts_from(connection: sqlite3.Connection, mesh: MeshId, first: int) -> int:
+    """How many acknowledged rows have a number from `first` on."""
+    row = connection.execute("SELECT count(*) FROM audit_receipts WHERE mesh = ? AND n >= ?", (mesh, first)).fetchone()
+    return int(row[0])
 
 
 def load_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> AuditView | None:
@@ -116,7 +125,29 @@ def save_audit_view(connection: sqlite3.Connection, mesh: MeshId, view: AuditVie
     connection.execute("DELETE FROM audit_receipts WHERE mesh = ? AND n < ?", (mesh, view.n))
 
 
-def clear_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> None:
-    """The mesh moved to another broker, which has an audit log of its own."""
+def restart_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """The broker lost its audit log: that is recorded, and what follows is compared with what it says from now on."""
     connection.execute("DELETE FROM audit_views WHERE mesh = ?", (mesh,))
     connection.execute("DELETE FROM audit_receipts WHERE mesh = ?", (mesh,))
+
+
+def clear_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """The mesh moved to another broker, which has an audit log of its own."""
+    restart_audit_view(connection, mesh)
+    connection.execute("DELETE FROM audit_findings WHERE mesh = ?", (mesh,))
+
+
+def load_audit_finding(connection: sqlite3.Connection, mesh: MeshId) -> AuditFinding | None:
+    """The first contradiction that was found, if any."""
+    row = connection.execute("SELECT code, detail, at FROM audit_findings WHERE mesh = ?", (mesh,)).fetchone()
+    return None if row is None else AuditFinding(*row)
+
+
+def save_audit_finding(
+    connection: sqlite3.Connection, mesh: MeshId, finding: AuditFinding, proof: list[Statement]
+) -> None:
+    """Keep a contradiction with the statements that prove it; the first one stays."""
+    connection.execute(
+        "INSERT OR IGNORE INTO audit_findings (mesh, code, detail, at, proof) VALUES (?, ?, ?, ?, ?)",
+        (mesh, *finding, msgspec.json.encode(proof)),
+    )

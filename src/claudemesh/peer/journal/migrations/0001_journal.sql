@@ -188,6 +188,15 @@ CREATE TABLE audit_views (
     checkpoint BLOB
 ) WITHOUT ROWID;
 
+-- What the broker's audit log contradicted, with the statements that prove it.
+CREATE TABLE audit_findings (
+    mesh   TEXT    NOT NULL PRIMARY KEY,
+    code   TEXT    NOT NULL,
+    detail TEXT    NOT NULL,
+    at     INTEGER NOT NULL,
+    proof  BLOB    NOT NULL
+) WITHOUT ROWID;
+
 -- The rows as the code reads them, in this order of columns.
 CREATE VIEW outbox_rows AS
 SELECT mesh, id, message_id, peer, peer_session, session, content_type, body, rank, intent, reply_to, not_before,
