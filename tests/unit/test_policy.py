@@ -1,0 +1,139 @@
+"""Rates and quotas; pure, so time is an argument."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claudemesh.broker.config import Listen, Origins, Settings
+from claudemesh.broker.policy import MAX_BUCKETS, AddressPolicy, Buckets, Limits, TokenBucket
+from claudemesh.errors import UsageError
+from claudemesh.types import UnixMillis
+
+T0 = UnixMillis(1_000_000)
+
+
+def at(ms: int) -> UnixMillis:
+    return UnixMillis(T0 + ms)
+
+
+def test_bucket_admits_a_burst_then_the_rate() -> None:
+    bucket = TokenBucket(rate=50, period_ms=1_000, burst=200, now=T0)
+
+    burst = sum(bucket.take(T0) == 0 for _ in range(300))
+    second = sum(bucket.take(at(1_000)) == 0 for _ in range(300))
+
+    assert (burst, second) == (200, 50)
+
+
+def test_refusal_names_the_time_after_which_the_same_is_admitted() -> None:
+    bucket = TokenBucket(rate=2, period_ms=1_000, burst=1, now=T0)
+    bucket.take(T0)
+
+    wait_ms = bucket.take(T0)
+
+    assert 0 < wait_ms <= 501
+    assert bucket.take(at(wait_ms)) == 0
+
+
+def test_refusal_takes_nothing() -> None:
+    """Whoever asks too often is not punished beyond the rate."""
+    bucket = TokenBucket(rate=1, period_ms=1_000, burst=1, now=T0)
+    for _ in range(1_000):
+        bucket.take(T0)
+
+    assert bucket.take(at(1_001)) == 0
+
+
+def test_clock_that_goes_back_gives_no_tokens() -> None:
+    bucket = TokenBucket(rate=1, period_ms=1_000, burst=1, now=T0)
+    bucket.take(T0)
+
+    assert bucket.take(at(-500_000)) > 0
+
+
+def test_debt_is_repaid_at_the_rate() -> None:
+    bucket = TokenBucket(rate=10, period_ms=1_000, burst=5, now=T0)
+
+    waits = [bucket.charge(T0) for _ in range(7)]
+
+    assert waits[:5] == [0] * 5
+    assert waits[6] == pytest.approx(200, abs=2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(1, 5)), max_size=200))
+def test_no_sequence_of_requests_gets_more_than_burst_and_rate(requests: list[tuple[int, int]]) -> None:
+    """The bound that everything else relies on."""
+    bucket = TokenBucket(rate=10, period_ms=1_000, burst=20, now=T0)
+    elapsed, granted = 0, 0
+
+    for pause_ms, cost in requests:
+        elapsed += pause_ms
+        if bucket.take(at(elapsed), cost) == 0:
+            granted += cost
+
+    assert granted <= 20 + elapsed * 10 / 1_000 + 1e-6
+
+
+def test_keys_do_not_share_a_bucket_and_full_ones_are_forgotten() -> None:
+    buckets = Buckets(rate=1, period_ms=1_000)
+    for number in range(MAX_BUCKETS):
+        buckets.take(str(number), T0)
+
+    crowded = buckets.take("late", T0)
+    later = buckets.take("late", at(2_000))
+
+    assert crowded > 0
+    assert later == 0
+    assert len(buckets) == 1
+
+
+def test_address_without_failures_waits_for_nothing_and_is_not_remembered() -> None:
+    policy = AddressPolicy(Limits())
+
+    assert policy.failures.wait_ms("192.0.2.1", T0) == 0
+    assert len(policy.failures) == 0
+
+
+def test_eleventh_failure_of_an_address_makes_it_wait() -> None:
+    policy = AddressPolicy(Limits())
+    for _ in range(10):
+        assert policy.failures.wait_ms("192.0.2.1", T0) == 0
+        policy.failures.charge("192.0.2.1", T0)
+
+    assert policy.failures.wait_ms("192.0.2.1", T0) > 0
+    assert policy.failures.wait_ms("192.0.2.2", T0) == 0
+
+
+def test_limits_are_overridden_by_name() -> None:
+    assert Limits().override(("mailbox_rows=7", "links=9")).mailbox_rows == 7
+
+
+@pytest.mark.parametrize("assignment", ["mailbox_rows", "mailbox_rows=", "mailbox_rows=-1", "mailbox_rows=0", "x=1"])
+def test_nonsense_is_no_override(assignment: str) -> None:
+    with pytest.raises(UsageError):
+        Limits().override((assignment,))
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("mesh.example", "wss://mesh.example/ws"),
+        ("MESH.example", "wss://mesh.example/ws"),
+        ("other.example:8443", "wss://other.example:8443/ws"),
+        ("localhost:7900", "ws://localhost:7900/ws"),
+        ("evil.example", "wss://mesh.example/ws"),
+        ("", "wss://mesh.example/ws"),
+        (None, "wss://mesh.example/ws"),
+    ],
+)
+def test_origin_is_one_of_the_brokers_own(host: str | None, origin: str) -> None:
+    """A host that the client made up is never signed."""
+    settings = Settings(listen=Listen("127.0.0.1", 0), origins=("wss://mesh.example/ws", "wss://other.example:8443/ws"))
+
+    assert Origins(settings, 7900).of_request(host, unix=False) == origin
+
+
+@pytest.mark.parametrize(("text", "host", "port"), [("127.0.0.1:80", "127.0.0.1", 80), ("[::1]:0", "::1", 0)])
+def test_listen_address_is_read(text: str, host: str, port: int) -> None:
+    assert Listen.parse(text) == Listen(host, port)
+    assert Listen.parse(text).is_loopback
