@@ -213,11 +213,18 @@ class Mailboxes:
         ref = self._addresses.find(connection, address)
         if ref is None:
             return []
-        taken_by_others = _to_json({*leased, *self._leases.of(address)}).decode()
-        found = connection.execute(_LEASABLE, (ref, taken_by_others, limit)).fetchall()
-        # Rows may have been leased, and committed, between the two reads: `take` has the last word.
-        taken = self._leases.take(address, link, [row[0] for row in found])
-        return [Leased(*row) for row in found if row[0] in taken]
+        rows: list[Leased] = []
+        while len(rows) < limit:
+            taken = _to_json({*leased, *self._leases.of(address)}).decode()
+            found = connection.execute(_LEASABLE, (ref, taken, limit - len(rows))).fetchall()
+            # Between the two reads the writer may have leased some of them: `take` has the last word.
+            mine = self._leases.take(address, link, [row[0] for row in found])
+            if mine is None:
+                break
+            rows.extend(Leased(*row) for row in found if row[0] in mine)
+            if len(mine) == len(found):
+                break
+        return rows
 
     def has_due(self, now: UnixMillis) -> bool:
         """Whether scheduled rows have come due that are not leasable yet. On any thread."""
@@ -289,7 +296,6 @@ class Mailboxes:
         connection.execute(_DELETE, (_to_json([row.q for row in rows]).decode(),))
         for row in rows:
             self._count((row.mesh, row.to), -1, -row.size)
-            self._leases.drop((row.mesh, row.to), (row.q,))
         lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
         self._notify(connection, lost, now, notice)
         return lost
