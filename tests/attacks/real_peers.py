@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from claudemesh import transport
-from claudemesh.peer import founding
+from claudemesh.peer import Peer, Runtime, Tempo, founding
 from claudemesh.peer.founding import Surroundings
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
-from claudemesh.peer.peer import Peer
-from claudemesh.peer.runtime import Runtime, Tempo
 
 TEMPO: Final = Tempo(
     request_timeout_ms=3_000,
@@ -20,6 +18,7 @@ TEMPO: Final = Tempo(
     withheld_window_ms=300,
     receipt_delay_ms=20,
     housekeeping_ms=200,
+    audit_ms=300,
 )
 """Real peers, only less patient."""
 
@@ -54,5 +53,5 @@ async def _around(directory: Path, runtime: Runtime) -> AsyncIterator[Surroundin
 async def invite_of(directory: Path, runtime: Runtime, uses: int = 1) -> str:
     """A link of the owner, who goes offline afterwards."""
     async with Peer.open(directory, runtime=runtime) as owner:
-        await owner.wait_connected()
-        raise NotImplementedError(uses)
+        link, _ = await owner.invite(uses=uses)
+    return link

@@ -81,6 +81,8 @@ class Auditor:
 
     async def _check(self, line: Line) -> None:
         mesh, n, head = self._membership.mesh, self._view.n, self._view.head
+        # Read before the log is asked for: whatever was acknowledged until then has to be in it.
+        owed = await self._journal.read(lambda connection: rows.last_audit_receipt(connection, mesh))
         while True:
             page = await line.request(GetAudit(rid=0, n=n), Audit)
             load = partial(rows.load_audit_receipts, mesh=mesh, first=n, end=n + len(page.rows))
@@ -94,6 +96,8 @@ class Auditor:
                 n += 1
             if page.cp is not None and not page.more:
                 view = audit_view.verify(AuditView(n, head), [], page.cp, {}, mesh=mesh, broker=BrokerId(line.broker))
+                if owed >= view.n:
+                    raise AuditConflict("audit_truncated", f"it ends at {view.n}")
                 await self._save(view)
                 return
             if not page.rows:

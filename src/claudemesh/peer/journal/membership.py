@@ -106,6 +106,12 @@ def count_audit_receipts_from(connection: sqlite3.Connection, mesh: MeshId, firs
     return int(row[0])
 
 
+def last_audit_receipt(connection: sqlite3.Connection, mesh: MeshId) -> int:
+    """The highest number of an acknowledged row that was not checked yet; -1 when there is none."""
+    row = connection.execute("SELECT max(n) FROM audit_receipts WHERE mesh = ?", (mesh,)).fetchone()
+    return -1 if row[0] is None else int(row[0])
+
+
 def load_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> AuditView | None:
     """What was verified last."""
     row = connection.execute("SELECT n, head, checkpoint FROM audit_views WHERE mesh = ?", (mesh,)).fetchone()
