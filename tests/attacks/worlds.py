@@ -17,9 +17,8 @@ import msgspec
 
 from claudemesh.crypto.invite import InviteLink
 from claudemesh.errors import ClaudemeshError
+from claudemesh.peer import Peer, Runtime
 from claudemesh.peer.events import EnvelopeRefused, GapNoticed, LinkDown
-from claudemesh.peer.peer import Peer
-from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol import messages
 from claudemesh.protocol.limits import DAY_MS
 from claudemesh.protocol.roster import Entry, Roster
