@@ -350,7 +350,7 @@ async def test_field_that_nobody_knows_cannot_poison_a_mailbox(broker: Broker, p
             pytest.fail("the client itself could not send this")
 
     assert closing is not None
-    assert closing.code == "invalid"
+    assert closing.code == "bad_frame"
     async with wire.member(broker.url, other) as receiving:
         assert await receiving.quiet(messages.Push)
 

@@ -127,7 +127,8 @@ class Server(Hooks):
         self._core.metrics.count_refusal(refusal_code(error))
         if not isinstance(error, LocalError) and error.code not in ("rate_limited", "draining"):
             self.misbehaved(stream.address)
-        stream.write(encode_message(refused(error, rid=rid)))
+        violation = isinstance(error, Invalid)
+        stream.write(encode_message(_closing(error) if violation else refused(error, rid=rid)))
         stream.close(TRY_AGAIN_LATER if error.retryable else _close_code(error))
 
     async def _serve_member(self, stream: Stream, proto: BrokerLink, mesh: Mesh, link: Link) -> None:
@@ -184,8 +185,12 @@ class Server(Hooks):
         if isinstance(error, Malformed) and error.code == "unknown_type":
             link.send(RefusedMessage(code="not_supported", detail="unknown_type"))
             return True
-        link.close(Closing(code="invalid", detail=error.code), _close_code(error), audit_reason="invalid")
+        link.close(_closing(error), _close_code(error), audit_reason="invalid")
         return False
+
+
+def _closing(violation: ClaudemeshError) -> Closing:
+    return Closing(code=violation.code, detail=violation.detail[:_DETAIL_LENGTH])
 
 
 def _close_code(error: ClaudemeshError) -> CloseCode:

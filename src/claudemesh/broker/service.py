@@ -27,6 +27,7 @@ from claudemesh.protocol.messages import (
     Peers,
     Ping,
     Pong,
+    Post,
     PutCard,
     Send,
     SetStatus,
@@ -75,7 +76,7 @@ class Service:
             await self._dispatch(link, mesh, message)
         except (Refused, Invalid, LocalError) as error:
             self._core.metrics.count_refusal(refusal_code(error))
-            link.send(refused(error, rid=rid))
+            link.send(refused(error, rid=rid, envelope=message if isinstance(message, Send | Post) else None))
 
     async def _dispatch(self, link: Link, mesh: Mesh, message: messages.PeerMessage) -> None:
         match message:
@@ -198,7 +199,7 @@ class Service:
             await self._core.store.end_session(MeshId(mesh.id), link.peer, session)
 
 
-def refused(error: ClaudemeshError, *, rid: int | None = None, envelope: Send | None = None) -> messages.Refused:
+def refused(error: ClaudemeshError, *, rid: int | None = None, envelope: Send | Post | None = None) -> messages.Refused:
     """The frame for an error: its code and detail, never a traceback."""
     local = isinstance(error, LocalError)  # what exactly is wrong here is for the log, not for the wire
     detail = "" if local else error.detail if isinstance(error, Refused) else f"{error.code} {error.detail}"
@@ -206,7 +207,7 @@ def refused(error: ClaudemeshError, *, rid: int | None = None, envelope: Send | 
         code=refusal_code(error),
         rid=rid,
         id=None if envelope is None else envelope.id,
-        to=None if envelope is None else envelope.to,
+        to=envelope.to if isinstance(envelope, Send) else None,
         detail=detail.strip()[:_DETAIL_LENGTH],
         retry_after_ms=STORAGE_RETRY_MS if local else error.retry_after_ms,
     )
