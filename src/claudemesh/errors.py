@@ -200,6 +200,7 @@ class HandshakeRefused(Invalid):
         "hello_binding": "The hello answers another challenge, broker or address.",
         "handshake_state": "The frame is not allowed before the handshake is complete.",
         "handshake_timeout": "The handshake was not completed in time.",
+        "clock": "This machine's clock and the broker's differ by minutes: set the one that is wrong.",
     }
 
 

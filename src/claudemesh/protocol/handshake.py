@@ -10,6 +10,7 @@ from claudemesh.crypto.identity import Attestation, SessionKeys
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Body, Statement
 from claudemesh.errors import HandshakeRefused
+from claudemesh.protocol.limits import HANDSHAKE_SKEW_MS, MINUTE_MS
 from claudemesh.types import BrokerId, Digest, InviteId, MeshId, PeerId, UnixMillis
 
 _CHALLENGE: Final[dict[str, Any]] = {"v": (1,), "bk": "hex32", "nonce": "hex32", "at": "int", "origin": str}
@@ -62,7 +63,7 @@ def make_challenge(broker: SigningKey, origin: str, nonce: bytes, now: UnixMilli
     return statements.sign_statement(body, "challenge", broker)
 
 
-def open_challenge(statement: Statement, broker: BrokerId | None, dialled: str) -> ChallengeBody:
+def open_challenge(statement: Statement, broker: BrokerId | None, dialled: str, now: UnixMillis) -> ChallengeBody:
     """Check a challenge as the peer that dialled.
 
     Args:
@@ -70,7 +71,8 @@ def open_challenge(statement: Statement, broker: BrokerId | None, dialled: str) 
             compared with the roster afterwards.
 
     Raises:
-        HandshakeRefused: `broker_key`, or `origin` when the challenge was made for another address.
+        HandshakeRefused: `broker_key`; `origin` when the challenge was made for another address; `clock` when this
+            machine's clock or the broker's is wrong: honest messages would then be refused for their time.
     """
     if broker is not None and statement.k != broker:
         raise HandshakeRefused("broker_key")
@@ -80,6 +82,7 @@ def open_challenge(statement: Statement, broker: BrokerId | None, dialled: str) 
         raise HandshakeRefused("broker_key")
     if body["origin"] != dialled:
         raise HandshakeRefused("origin", f"dialled {dialled}, the challenge is for {body['origin']}")
+    _check_clock(now - body["at"])
     return ChallengeBody(body["bk"], body["nonce"], body["origin"])
 
 
@@ -169,6 +172,14 @@ def open_ack(
     if (body["mesh"], body["sess"], body["cn"]) != (mesh, session, client_nonce.hex()):
         raise HandshakeRefused("hello_binding")
     return body["at"], body["audit"]["n"], body["audit"]["head"]
+
+
+def _check_clock(ahead_ms: int) -> None:
+    """Two peers that each differ by at most this from the broker accept each other's times."""
+    if abs(ahead_ms) > HANDSHAKE_SKEW_MS:
+        direction = "ahead of" if ahead_ms > 0 else "behind"
+        minutes = round(abs(ahead_ms) / MINUTE_MS)
+        raise HandshakeRefused("clock", f"this machine's clock is {minutes} minutes {direction} the broker's")
 
 
 def _check_binding(body: Body, challenge: ChallengeBody) -> None:

@@ -24,6 +24,8 @@ MAX_UNACKNOWLEDGED_PUSHES: Final = 256
 
 # Time
 CLOCK_SKEW_MS: Final = 5 * MINUTE_MS
+HANDSHAKE_SKEW_MS: Final = CLOCK_SKEW_MS // 2
+"""Between a peer and its broker, so that any two peers agree within `CLOCK_SKEW_MS`."""
 FUTURE_ENTRY_MS: Final = 10 * MINUTE_MS
 QUEUE_LIFETIME_MS: Final = 14 * DAY_MS
 ATTESTATION_MAX_MS: Final = 7 * DAY_MS

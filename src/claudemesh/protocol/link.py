@@ -283,7 +283,7 @@ class PeerLink:
         return None
 
     def _greet(self, message: Challenge, now: UnixMillis) -> Greeted:
-        challenge = handshake.open_challenge(message.st, self._expected, self._dialled)
+        challenge = handshake.open_challenge(message.st, self._expected, self._dialled, now)
         self._greeted = True
         self.broker = challenge.broker
         match self._dialler:

@@ -1,0 +1,75 @@
+"""Two real peers in the test's own process, so that a clock or an interval can be what the test wants it to be."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import claudemesh
+from claudemesh import Peer
+from claudemesh.peer import Received, Runtime, Tempo
+from claudemesh.peer.runtime import wall_clock
+from claudemesh.protocol.limits import MINUTE_MS
+from claudemesh.types import UnixMillis
+
+IMPATIENT: Final = Tempo(
+    request_timeout_ms=2_000, reconnect_min_ms=20, reconnect_max_ms=200, receipt_delay_ms=10, housekeeping_ms=200
+)
+
+
+class Homes(NamedTuple):
+    """The configuration directories of two members of one mesh."""
+
+    alice: Path
+    bob: Path
+
+
+async def enrol(alice: Path, bob: Path, broker_url: str) -> Homes:
+    """Alice founds a mesh, Bob joins it by her link; each has heard the other's name."""
+    await claudemesh.create_mesh(broker_url, name="alice", device="box", config_dir=alice)
+    async with opened(alice) as one:
+        link, _ = await one.invite()
+        await claudemesh.join(link, name="bob", device="box", config_dir=bob)
+        async with opened(bob) as other:
+            await knows(one, "bob.box")
+            await knows(other, "alice.box")
+    return Homes(alice, bob)
+
+
+@asynccontextmanager
+async def opened(directory: Path, runtime: Runtime | None = None) -> AsyncIterator[Peer]:
+    """The peer of a directory, impatient."""
+    async with Peer.open(directory, runtime=runtime or Runtime(tempo=IMPATIENT)) as peer:
+        yield peer
+
+
+async def knows(peer: Peer, address: str) -> None:
+    """Wait until a peer has been told a name."""
+    await eventually(lambda: address in {peer.address_of(one.id) for one in peer._parts.names.known_peers()}, address)
+
+
+async def eventually(condition: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    """Poll until it is so. The deadline only ends a test that would hang."""
+    import asyncio
+
+    try:
+        async with asyncio.timeout(within_s):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError as error:
+        raise AssertionError(f"never became true: {what}") from error
+
+
+async def next_message(peer: Peer) -> Received:
+    """The next unseen message."""
+    import asyncio
+
+    async with asyncio.timeout(30):
+        async for message in peer.messages():
+            return message
+    raise AssertionError("the peer was closed")
+
+
+def shifted(minutes: int) -> Runtime:
+    """A clock that is so many minutes ahead (or behind, when negative)."""
+    return Runtime(now=lambda: UnixMillis(wall_clock() + minutes * MINUTE_MS), tempo=IMPATIENT)
