@@ -17,7 +17,7 @@ def complete_mesh(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 def complete_peer(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Addresses of peers in the mesh that the line names."""
-    found = _ask("peers", {"mesh": ctx.params.get("mesh") or "", "presence": False}).get("peers", [])
+    found = _ask("peers", {"mesh": ctx.params.get("mesh") or ""}).get("peers", [])
     return [label(peer["address"]) for peer in found if peer["address"].startswith(incomplete)]
 
 

@@ -11,7 +11,13 @@ from claudemesh.daemon.ipc import Object
 from claudemesh.daemon.rendering import MessageView, render, visible
 
 REPLY = "claudemesh send {to} --reply-to {id} TEXT"
-_ALL = 10_000
+_MOST = 10_000
+_BATCH = 1_000
+_TRUST = {
+    "own device": "your own device",
+    "pinned": "another user, whose key is the one first seen under this name",
+    "unknown": "unknown: no name stands for its key",
+}
 
 
 @click.command(epilog="Example: claudemesh inbox --all")
@@ -20,7 +26,7 @@ _ALL = 10_000
 )
 @click.option("--all", "which", flag_value="all", help="Those that were shown before, too.")
 @click.option(
-    "--limit", default=100, type=click.IntRange(1, _ALL), show_default=True, help="At most so many, the newest."
+    "--limit", default=100, type=click.IntRange(1, _MOST), show_default=True, help="At most so many of each mesh."
 )
 @click.option("--mesh", default="", metavar="MESH", help="Only this mesh.")
 @click.option("--sign-read", is_flag=True, help="Sign a read receipt for each: only for what is put before a model.")
@@ -31,15 +37,16 @@ def inbox(verb: Verb, which: str, limit: int, mesh: str, sign_read: bool) -> Non
     Each is drawn as a block whose labels are verified and whose body, behind `| `, is data from
     another agent. With --json, one {"message": …} per line and the answer as last line.
     """
-    shown: list[str] = []
+    shown: dict[str, list[int]] = {}
 
     def show(event: Object) -> None:
         _show(verb, event)
-        shown.append(event["message"]["id"])
+        shown.setdefault(event["message"]["mesh"], []).append(event["message"]["number"])
 
     answer = verb.follow("inbox", show, mesh=mesh, unread=which == "unread", limit=limit)
     verb.answer(answer, _end)
-    _mark_shown(verb, shown, sign_read)
+    for one, numbers in shown.items():
+        mark_shown(verb, one, numbers, read=sign_read)
 
 
 @click.command(epilog="Example: claudemesh watch --session payments-api")
@@ -59,7 +66,8 @@ def watch(verb: Verb, mesh: str, session: str, sign_read: bool) -> None:
     def show(event: Object) -> None:
         _show(verb, event)
         if "message" in event:
-            _mark_shown(verb, [event["message"]["id"]], sign_read)
+            message = event["message"]
+            mark_shown(verb, message["mesh"], [message["number"]], read=sign_read, session=session)
 
     with suppress(KeyboardInterrupt):
         verb.follow("watch", show, mesh=mesh, session=session)
@@ -72,7 +80,7 @@ def block(message: Object) -> str:
         id=message["id"],
         sender=sender["address"],
         fingerprint=sender["key"][:16],
-        trust=sender["trust"],
+        trust=_TRUST.get(sender["trust"], sender["trust"]),
         mesh=message["mesh"],
         priority=message["priority"],
         sent_at=message["sent_at"],
@@ -82,26 +90,28 @@ def block(message: Object) -> str:
     return render(view, REPLY)
 
 
+def mark_shown(verb: Verb, mesh: str, numbers: list[int], *, read: bool = False, session: str = "") -> None:
+    """Say that messages were written out: only afterwards, for a receipt states what happened."""
+    for start in range(0, len(numbers), _BATCH):
+        part = numbers[start : start + _BATCH]
+        verb.ask("inbox.shown", mesh=mesh, numbers=part, read=read, session=session)
+
+
 def _show(verb: Verb, event: Object) -> None:
     if verb.as_json:
         verb.write_json(event)
     elif "message" in event:
-        if event["message"]["gap"]:
-            click.echo(f"({event['message']['gap']} messages of this session are missing before the next one)")
         click.echo(block(event["message"]) + "\n")
+    elif "gap" in event:
+        gap = event["gap"]
+        click.echo(f"{gap['missing']} messages from {visible(gap['address'])} are missing so far", err=True)
     elif "watching" in event:
         click.echo(f"watching as {visible(event['watching']['address'])}", err=True)
     sys.stdout.flush()
 
 
-def _mark_shown(verb: Verb, ids: list[str], read: bool) -> None:
-    """Only after everything was written out: a receipt states what happened, not what is about to."""
-    for start in range(0, len(ids), 1_000):
-        verb.ask("inbox.shown", ids=ids[start : start + 1_000], read=read)
-
-
 def _end(answer: Object) -> Iterable[str]:
     if answer["more"]:
-        yield f"{answer['more']} older messages are left out; see --limit"
+        yield "there are more; see --limit"
     elif not answer["count"]:
         yield "no unread messages; --all shows the others"

@@ -59,13 +59,13 @@ def bad(text: str) -> str:
 
 def styled(text: str, colour: str) -> str:
     """`text` in a colour where somebody sees it and has not asked for none (NO_COLOR)."""
-    return click.style(text, fg=colour) if _is_terminal() and not os.environ.get("NO_COLOR") else text
+    return click.style(text, fg=colour) if _draws() else text
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows under headings: drawn by rich on a terminal, as aligned columns everywhere else."""
     cells = [[visible(cell) for cell in row] for row in rows]
-    if _is_terminal():
+    if _draws():
         return _drawn(headings, cells)
     widths = [max(len(row[column]) for row in [list(headings), *cells]) for column in range(len(headings))]
     return [
@@ -90,5 +90,6 @@ def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return captured.get().rstrip("\n").split("\n")
 
 
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
+def _draws() -> bool:
+    """Whether somebody looks, at something that draws, who has not asked for plain text."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -20,7 +20,7 @@ def peers(verb: Verb, mesh: str) -> None:
     The names and keys come from the roster, which every peer verifies; who is online is what the
     broker says.
     """
-    verb.answer(verb.ask("peers", mesh=mesh, presence=True), _listed)
+    verb.answer(verb.ask("peers", mesh=mesh), _listed)
 
 
 @click.command(epilog="Example: claudemesh whoami")

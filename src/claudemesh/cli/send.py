@@ -14,6 +14,7 @@ from claudemesh.errors import UsageError
 
 _MAX_TEXT_BYTES = 512 << 10
 _MINUTE_MS = 60_000
+_EXIT_CODES = {"refused": 5, "expired": 6}
 
 
 @click.command(epilog='Example: claudemesh send bob.desktop "the build is green" --wait replied --timeout 5m')
@@ -60,6 +61,11 @@ def send(
         timeout_ms=timeout,
     )
     verb.answer(answer, lambda sent: sent_lines(sent, now_ms()))
+    if answer["replies"]:
+        from claudemesh.cli.inbox import mark_shown
+
+        mark_shown(verb, answer["mesh"], [reply["number"] for reply in answer["replies"]])
+    click.get_current_context().exit(_EXIT_CODES.get(answer["stage"], 0))
 
 
 def sent_lines(sent: Object, now: int) -> list[str]:

@@ -22,6 +22,9 @@ TOOK_EFFECT: Final = {
     "unknown": "Whether it took effect is not known.",
     "queued": "The message stays queued and is sent when that is possible.",
     "accepted": "The broker has the message and keeps it for the recipient.",
+    "delivered": "The recipient's peer has the message.",
+    "offered": "The message was handed to the recipient's host.",
+    "read": "The message is in the recipient's context.",
 }
 
 

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from claudemesh import __version__
 from claudemesh.daemon.config_dir import ConfigDir, clear_socket_place, read_json, write_private
+from claudemesh.daemon.context import Context
 from claudemesh.daemon.home import Home
 from claudemesh.daemon.ipc import Object, error_object
 from claudemesh.daemon.ipc_server import IpcServer
 from claudemesh.daemon.logs import log_defect, log_event, open_log
-from claudemesh.daemon.operations import Daemon, operations
+from claudemesh.daemon.operations import operations
 from claudemesh.errors import ClaudemeshError, LocalError
 from claudemesh.transport import run
 
@@ -65,11 +66,11 @@ async def _serve(config: ConfigDir, say: Say) -> None:
         stack.push_async_callback(broker.close)
         await broker.resume()
         await home.start()
-        server = IpcServer(config.socket(), operations(Daemon(config, home, broker.start, stopping.set)))
+        server = IpcServer(config.socket(), operations(Context(config, home, broker.start, stopping.set)))
         await server.start()
         stack.push_async_callback(server.hang_up)
         _record(config)
-        log_event("started", pid=os.getpid(), version=__version__, count=len(home.meshes))
+        log_event("started", pid=os.getpid(), version=__version__, count=len(home.peers))
         say({"ready": {"pid": os.getpid(), "version": __version__}})
         await stopping.wait()
         await server.stop()

@@ -1,26 +1,196 @@
-"""The meshes of one configuration directory, each with its peer and its link."""
+"""The meshes of one configuration directory: a peer for each, over one keystore and one journal."""
 
+import contextlib
+import getpass
+import socket
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Final, Self
 
+from claudemesh import transport
+from claudemesh.daemon.logs import log_event
+from claudemesh.errors import AddressError, Unreachable, UsageError
+from claudemesh.peer import Peer, Runtime, contents, founding
+from claudemesh.peer.config import Config
+from claudemesh.peer.correspondence import Correspondent, PeerSession
+from claudemesh.peer.founding import Founded, Surroundings
+from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
+from claudemesh.types import MeshId
+
+FIRST_LINK_TIMEOUT_S: Final = 10.0
+"""How long `create` and `join` wait for the first link of their peer; without it they have succeeded all the same."""
+
+Say = Callable[[str], None]
 
 
 class Home:
-    """Opened, no other process has the directory."""
+    """Opened, no other process has the directory. Peers work from `start` to the end of the context."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.keystore: Keystore | None = None
-        self.meshes: dict[str, Any] = {}
+        self._runtime = Runtime()
+        self._stack = contextlib.AsyncExitStack()
+        self._opened: dict[MeshId, tuple[Peer, contextlib.AsyncExitStack]] = {}
+        self._sessions: dict[tuple[MeshId, str], PeerSession] = {}
 
     async def __aenter__(self) -> Self:
-        self.keystore = Keystore.open(self._directory)
+        """Take the lock and open keystore and journal.
+
+        Raises:
+            LocalError: `config_locked`, `config_mode`, `config_damaged`, `newer_schema` and others; nothing runs.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            self.keystore = stack.enter_context(Keystore.open(self._directory))
+            self.journal = await stack.enter_async_context(Journal(self.keystore.journal_path))
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self.keystore is not None:
-            self.keystore.close()
+        await self._close_peers()
+        await self._stack.aclose()
 
     async def start(self) -> None:
-        """Open every mesh."""
+        """Open the peer of every mesh."""
+        for keys in list(self.keystore.meshes):
+            if not keys.joining:
+                await self._open(keys.id)
+
+    @property
+    def peers(self) -> list[Peer]:
+        """Every open peer."""
+        return [peer for peer, _ in self._opened.values()]
+
+    def peer(self, mesh: str) -> Peer:
+        """The peer of an alias or of the beginning of a mesh id; with "" the only one.
+
+        Raises:
+            AddressError: `no_mesh`, `ambiguous_mesh`, `unknown_mesh_alias`.
+        """
+        keys = self.keystore.find_mesh(mesh or None)
+        found = self._opened.get(keys.id)
+        if found is None:
+            raise AddressError("unknown_mesh_alias", keys.alias)
+        return found[0]
+
+    def selected(self, mesh: str) -> list[Peer]:
+        """The peer of one mesh, or with "" every one."""
+        return [self.peer(mesh)] if mesh else self.peers
+
+    # Coming and going
+
+    async def create(
+        self, alias: str, broker_url: str, name: str, device: str, say: Say, *, with_recovery: bool = True
+    ) -> tuple[Peer, Founded]:
+        """Found a mesh; raises as `founding.create_mesh`."""
+        name, device = self._labels(name, device)
+        alias = contents.require_name(alias, "an alias")
+        if any(keys.alias == alias for keys in self.keystore.meshes):
+            raise UsageError("usage", f"there is a mesh {alias} already")
+        founded = await founding.create_mesh(
+            self._around(),
+            broker_url,
+            name=name,
+            device=device,
+            alias=alias,
+            with_recovery=with_recovery,
+            progress=say,
+        )
+        return await self._open_linked(founded.mesh), founded
+
+    async def join(self, link: str, alias: str, name: str, device: str, say: Say) -> Peer:
+        """Join by a link; raises as `founding.join`."""
+        name, device = self._labels(name, device)
+        wanted = contents.require_name(alias, "an alias") if alias else None
+        joined = await founding.join(self._around(), link, name=name, device=device, alias=wanted, progress=say)
+        return await self._open_linked(joined.mesh)
+
+    async def settle(self, peer: Peer) -> None:
+        """Give a link a moment to open; without it nothing has failed."""
+        with contextlib.suppress(Unreachable):
+            await peer.wait_connected(FIRST_LINK_TIMEOUT_S)
+
+    async def forget(self, peer: Peer) -> None:
+        """Close a peer and delete its keys."""
+        keys = self.keystore.mesh(peer.mesh)
+        await self._close(peer.mesh)
+        self.keystore.remove_mesh(keys)
+
+    async def replace_config(self, config: Config) -> None:
+        """Use other keys from now on; raises `LocalError` (`disk`), and then the old ones stay in use."""
+        await self._close_peers()
+        try:
+            self.keystore.save(config)
+        finally:
+            await self.start()
+
+    # Sessions that a watching terminal holds open
+
+    @contextlib.asynccontextmanager
+    async def session(self, peer: Peer, label: str) -> AsyncIterator[PeerSession]:
+        """Open a session for as long as the block lasts.
+
+        Raises:
+            UsageError: One with that label is open.
+        """
+        label = contents.require_name(label, "a session's label")
+        key = (peer.mesh, label)
+        if key in self._sessions:
+            raise UsageError("usage", f"a session {label} is open already")
+        self._sessions[key] = session = await peer.open_session(label)
+        try:
+            yield session
+        finally:
+            del self._sessions[key]
+            await session.close()
+
+    def correspondent(self, peer: Peer, label: str) -> Correspondent:
+        """Who speaks: an open session, or with "" the peer as such."""
+        if not label:
+            return peer
+        try:
+            return self._sessions[peer.mesh, label]
+        except KeyError:
+            raise AddressError("unknown_address", f"no session {label} is open here; see claudemesh watch") from None
+
+    # Private
+
+    def _around(self) -> Surroundings:
+        return Surroundings(self.keystore, self.journal, transport.connect, self._runtime)
+
+    def _labels(self, name: str, device: str) -> tuple[str, str]:
+        config = self.keystore.config
+        return name or config.name or _login_name(), device or config.device or _host_name()
+
+    async def _open(self, mesh: MeshId) -> Peer:
+        async with contextlib.AsyncExitStack() as stack:
+            peer = await stack.enter_async_context(Peer(self.keystore, self.journal, mesh, runtime=self._runtime))
+            self._opened[mesh] = peer, stack.pop_all()
+        log_event("mesh_opened", mesh=mesh)
+        return peer
+
+    async def _open_linked(self, mesh: MeshId) -> Peer:
+        peer = await self._open(mesh)
+        await self.settle(peer)
+        return peer
+
+    async def _close(self, mesh: MeshId) -> None:
+        _, stack = self._opened.pop(mesh)
+        await stack.aclose()
+        log_event("mesh_closed", mesh=mesh)
+
+    async def _close_peers(self) -> None:
+        for mesh in list(self._opened):
+            await self._close(mesh)
+
+
+def _login_name() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a user id without an entry, as in a container
+        name = ""
+    return contents.as_label(name) or "user"
+
+
+def _host_name() -> str:
+    return contents.as_label(socket.gethostname().split(".")[0]) or "device"

@@ -162,7 +162,7 @@ def error_object(error: ClaudemeshError) -> Object:
     """An error as `--json` and the socket show it, docs/spec/ipc.md §3. It holds no secret and no message text."""
     return {
         "code": error.code,
-        "message": error.detail or error.hint(),
+        "message": _message(error),
         "hint": error.hint(),
         "retryable": error.retryable,
         "retry_after_ms": error.retry_after_ms,
@@ -179,6 +179,14 @@ def peer_uid(connection: socket.socket) -> int | None:
     if _PLATFORM == "darwin":  # struct xucred {version, uid, …} by LOCAL_PEERCRED at level SOL_LOCAL
         return int(struct.unpack("=II", connection.getsockopt(0, 1, 76)[:8])[1])
     return None
+
+
+def _message(error: ClaudemeshError) -> str:
+    """What happened, for a person: the code in words, and what it is about."""
+    if error.code == "usage" and error.detail:
+        return error.detail
+    words = error.code.replace("_", " ")
+    return f"{words}: {error.detail}" if error.detail else words
 
 
 def _took_effect(error: ClaudemeshError) -> str:

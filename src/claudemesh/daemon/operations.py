@@ -1,57 +1,49 @@
-"""Every operation of the local API by name, and what they share (docs/spec/ipc.md §5)."""
+"""Every operation of the local API, bound to what performs it (docs/spec/ipc.md §5)."""
 
-import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import Any
 
-from claudemesh import __version__
-from claudemesh.daemon.config_dir import ConfigDir, read_json
-from claudemesh.daemon.home import Home
-from claudemesh.daemon.ipc_server import Operation, Reply
-from claudemesh.daemon.schema import base, meshes
+from claudemesh.daemon.backups import Backups
+from claudemesh.daemon.checkup import Checkup
+from claudemesh.daemon.context import Context
+from claudemesh.daemon.ipc_server import Operation
+from claudemesh.daemon.members import Members
+from claudemesh.daemon.meshes import Meshes
+from claudemesh.daemon.messages import Messages
+from claudemesh.daemon.reading import Reading
+from claudemesh.daemon.schema import CONTRACTS
 
-
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """What operations act on."""
-
-    config: ConfigDir
-    home: Home
-    start_local_broker: Callable[[], Awaitable[str]]
-    """Starts the embedded broker unless it runs; its URL."""
-    stop: Callable[[], None]
+Performer = Callable[[Any, Any], Awaitable[Any]]
 
 
-def operations(daemon: Daemon) -> dict[str, Operation]:
-    """Every operation by its name on the socket."""
-    lifecycle = Lifecycle(daemon)
-    return {
-        "daemon.status": Operation(base.NoArgs, lifecycle.status),
-        "daemon.stop": Operation(base.NoArgs, lifecycle.stop),
+def operations(context: Context) -> dict[str, Operation]:
+    """Every operation by its name on the socket; each contract has exactly one performer."""
+    meshes, members, messages = Meshes(context), Members(context), Messages(context)
+    reading, backups, checkup = Reading(context), Backups(context.home), Checkup(context)
+    performers: dict[str, Performer] = {
+        "daemon.status": meshes.status,
+        "daemon.stop": meshes.stop,
+        "up": meshes.up,
+        "mesh.create": meshes.create,
+        "mesh.list": meshes.list,
+        "mesh.show": meshes.show,
+        "mesh.leave": meshes.leave,
+        "mesh.move": meshes.move,
+        "invite.create": members.invite,
+        "invite.list": members.invites,
+        "invite.revoke": members.revoke_invite,
+        "device.link": members.link_device,
+        "join": members.join,
+        "peers": members.peers,
+        "whoami": members.whoami,
+        "verify": members.verify,
+        "send": messages.send,
+        "message": messages.timeline,
+        "inbox": reading.inbox,
+        "inbox.shown": reading.shown,
+        "watch": reading.watch,
+        "backup": backups.backup,
+        "restore": backups.restore,
+        "doctor": checkup.doctor,
     }
-
-
-class Lifecycle:
-    """The daemon itself."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    async def status(self, args: base.NoArgs, reply: Reply) -> meshes.DaemonStatus:
-        """What runs here."""
-        config = self._daemon.config
-        return meshes.DaemonStatus(
-            running=True,
-            pid=os.getpid(),
-            version=__version__,
-            config_dir=str(config.path),
-            socket=str(config.socket()),
-            started_at=int(read_json(config.record).get("started_at", 0)),
-            local_broker=str(read_json(config.local_broker).get("url", "")),
-            meshes=[],
-        )
-
-    async def stop(self, args: base.NoArgs, reply: Reply) -> base.Done:
-        """End the daemon once this is answered; the connection is closed last of all."""
-        self._daemon.stop()
-        return base.Done()
+    return {name: Operation(contract.args, performers[name], contract.follows) for name, contract in CONTRACTS.items()}

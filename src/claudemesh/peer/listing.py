@@ -18,11 +18,16 @@ MIN_PREFIX: Final = 4
 
 async def list_peers(parts: Parts) -> list[PeerView]:
     """Every active peer, with presence no older than `PRESENCE_FRESH_MS` where there is a link."""
+    await refresh_presence(parts)
+    return [view_peer(parts, member.id) for member in parts.membership.roster.active_members()]
+
+
+async def refresh_presence(parts: Parts) -> None:
+    """Ask the broker who is connected, unless it was asked a moment ago or cannot be asked."""
     presence, now = parts.presence, parts.runtime.now()
     if parts.uplink.is_open and now - presence.refreshed_at > PRESENCE_FRESH_MS:
         with suppress(Unreachable):
             await presence.refresh(await parts.uplink.line(0))
-    return [_peer(parts, member.id) for member in parts.membership.roster.active_members()]
 
 
 async def describe_mesh(parts: Parts) -> MeshView:
@@ -82,7 +87,8 @@ async def find_message(parts: Parts, prefix: str) -> MessageId:
     return found.pop()
 
 
-def _peer(parts: Parts, peer: PeerId) -> PeerView:
+def view_peer(parts: Parts, peer: PeerId) -> PeerView:
+    """One peer of the roster, with presence as it was last heard of."""
     member = parts.membership.roster.members[peer]
     known = parts.names.known_peer(peer)
     connected = {session.sess: session for session in parts.presence.sessions(peer)}

@@ -24,7 +24,7 @@ from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.views import InviteView, MeshView, MessageStatus, PeerView
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage, has_ended, reaches
-from claudemesh.types import InviteId, MeshId, MessageId, PeerId, Role, UserId
+from claudemesh.types import InviteId, MeshId, MessageId, PeerId, Role, SessionId, UserId
 
 
 class Peer(Correspondent):
@@ -137,6 +137,14 @@ class Peer(Correspondent):
         """Every active peer of the roster, with presence as the broker says; without a link, without presence."""
         return await listing.list_peers(self._parts)
 
+    def view(self, peer: PeerId) -> PeerView | None:
+        """One active peer, with presence as it was last heard of; None when it is not in the roster."""
+        return listing.view_peer(self._parts, peer) if self._parts.membership.roster.is_active(peer) else None
+
+    async def refresh_presence(self) -> None:
+        """Ask the broker who is connected, unless it was asked a moment ago or cannot be asked."""
+        await listing.refresh_presence(self._parts)
+
     def resolve(self, address: str) -> Target:
         """What an address stands for; raises `AddressError` with candidates when that is not clear."""
         return self._parts.names.resolve(address)
@@ -144,6 +152,11 @@ class Peer(Correspondent):
     def address_of(self, peer: PeerId) -> str:
         """An address that means exactly this peer."""
         return self._parts.names.address_of(peer)
+
+    def session_label(self, peer: PeerId, session: SessionId) -> str:
+        """What a peer of the roster calls one of its sessions; empty when it has not said, or the session has ended."""
+        sessions = self._parts.names.known_peer(peer).sessions
+        return next((known.label for known in sessions if known.id == session), "")
 
     async def describe_mesh(self) -> MeshView:
         """The mesh as this peer holds it."""

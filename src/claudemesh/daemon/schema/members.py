@@ -7,6 +7,8 @@ import msgspec
 from claudemesh.daemon.schema.base import Answer, Args, InMesh, Millis, Name
 from claudemesh.daemon.schema.meshes import MeshSummary
 
+Trust = Literal["this device", "own device", "pinned", "unknown"]
+
 
 class InviteCreateArgs(InMesh, frozen=True, kw_only=True):
     """Issue an invite link."""
@@ -28,6 +30,8 @@ class InviteCreated(Answer, frozen=True, kw_only=True):
     """The invite's key."""
     link: str
     """The link, a secret."""
+    person: str
+    """Whom a personal link is for; empty for any other."""
     uses: int
     """How many may join by it."""
     expires_at: int
@@ -118,8 +122,6 @@ class Session(Answer, frozen=True, kw_only=True):
     """The session's key, 64 hex digits."""
     status: str
     """`idle`, `busy` or `away`."""
-    since: int
-    """Since when."""
 
 
 class Peer(Answer, frozen=True, kw_only=True):
@@ -135,7 +137,7 @@ class Peer(Answer, frozen=True, kw_only=True):
     """The device's name."""
     role: str
     """`member`, `admin` or `owner`."""
-    trust: Literal["this device", "own device", "pinned", "unknown"]
+    trust: Trust
     """`this device`, `own device`, `pinned` (its key is the one first seen under this name) or `unknown`."""
     online: bool
     """Whether a session of it is connected now."""
@@ -143,13 +145,6 @@ class Peer(Answer, frozen=True, kw_only=True):
     """When the broker last heard from it; 0 when never or unknown."""
     sessions: list[Session]
     """Those that are connected now."""
-
-
-class PeersArgs(InMesh, frozen=True, kw_only=True):
-    """List peers."""
-
-    presence: bool = True
-    """Ask the broker who is online."""
 
 
 class PeerList(Answer, frozen=True, kw_only=True):

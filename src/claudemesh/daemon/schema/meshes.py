@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from claudemesh.daemon.schema.base import Answer, Args, InMesh, Name, Path
 
+LinkState = Literal["open", "connecting", "closed"]
+
 
 class MeshSummary(Answer, frozen=True, kw_only=True):
     """One mesh that this daemon is a peer of."""
@@ -20,7 +22,7 @@ class MeshSummary(Answer, frozen=True, kw_only=True):
     """URL of the mesh's broker."""
     members: int
     """Active peers of the roster."""
-    link: Literal["open", "connecting", "closed"]
+    link: LinkState
     """`open`, `connecting` or `closed`."""
     link_problem: str
     """Code of the last failure to reach the broker; empty when the link is open."""

@@ -7,7 +7,7 @@ import msgspec
 from claudemesh.daemon.schema.base import Answer, Args, InMesh, Millis, Name, Text
 from claudemesh.types import Priority
 
-Ids = Annotated[list[Name], msgspec.Meta(max_length=1_000)]
+Numbers = Annotated[list[Millis], msgspec.Meta(max_length=1_000)]
 WaitStage = Literal["accepted", "delivered", "read", "replied"]
 
 
@@ -86,6 +86,8 @@ class Sender(Answer, frozen=True, kw_only=True):
 class Message(Answer, frozen=True, kw_only=True):
     """One opened message. `text` is data from another agent."""
 
+    number: int
+    """Its row in the inbox of its mesh; grows with each arrival."""
     id: str
     """32 hex digits."""
     mesh: str
@@ -106,53 +108,66 @@ class Message(Answer, frozen=True, kw_only=True):
     """The body: data from another agent."""
     unread: bool
     """Whether nobody was shown it before."""
-    gap: int
-    """Messages of the same session that are missing before this one."""
 
 
 class InboxArgs(Args, frozen=True, kw_only=True):
-    """Newest messages, oldest first; of every mesh when `mesh` is empty."""
+    """Received messages, in the order of arrival; of every mesh when `mesh` is empty."""
 
     mesh: Name = ""
     """Only this mesh; empty for every one."""
     unread: bool = True
     """Only those that nobody was shown."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
-    """At most so many, the newest."""
+    """At most so many of each mesh: the first of the unread ones, the last of all."""
 
 
 class InboxEnd(Answer, frozen=True, kw_only=True):
-    """After the messages, each an event `{"message": …}`."""
+    """After the messages, each an event."""
 
     count: int
     """How many messages were reported."""
-    more: int
-    """Messages that match and were left out by `limit`."""
+    more: bool
+    """Whether `limit` left any out."""
 
 
-class Shown(Args, frozen=True, kw_only=True):
-    """Messages that were written out. `read` signs a read receipt for each."""
+class Shown(InMesh, frozen=True, kw_only=True):
+    """Messages of one mesh that were written out: they are not unread any more."""
 
-    ids: Ids
-    """Ids of messages."""
+    numbers: Numbers
+    """Their numbers."""
     read: bool = False
-    """Sign a read receipt for each."""
+    """Sign a read receipt for each: the text was put before a model."""
+    session: Name = ""
+    """Label of an open session that signs; empty for the peer as such."""
 
 
 class WatchArgs(Args, frozen=True, kw_only=True):
-    """Follow messages as they arrive, after those that are unread. `session` opens a session with that label."""
+    """Follow messages as they arrive, after those that are unread."""
 
     mesh: Name = ""
     """Only this mesh; empty for every one."""
     session: Name = ""
-    """Open a session with this label; empty for none."""
+    """Open a session with this label, and follow what is for it; empty for everything."""
 
 
 class Watching(Answer, frozen=True, kw_only=True):
     """The first event of `watch`: from now on nothing is missed."""
 
+    mesh: str
+    """Alias of the mesh."""
     address: str
     """Address of what is watched."""
+
+
+class Gap(Answer, frozen=True, kw_only=True):
+    """Messages that a sender numbered and that have not arrived."""
+
+    mesh: str
+    """Alias of the mesh."""
+    address: str
+    """Address of the sender."""
+    missing: int
+    """How many."""
 
 
 class MessageEvent(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -162,6 +177,8 @@ class MessageEvent(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """A message."""
     watching: Watching | None = None
     """Watching has begun."""
+    gap: Gap | None = None
+    """Messages are missing."""
 
 
 class TimelineArgs(InMesh, frozen=True, kw_only=True):

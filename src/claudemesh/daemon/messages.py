@@ -1,0 +1,192 @@
+"""Sending, and what is known of a message."""
+
+import contextlib
+from typing import Final
+
+from claudemesh.daemon.context import Context
+from claudemesh.daemon.ipc_server import Reply
+from claudemesh.daemon.reading import show
+from claudemesh.daemon.schema import messages as schema
+from claudemesh.errors import AddressError, Unreachable, UsageError
+from claudemesh.peer import Peer, Stage, Submitted
+from claudemesh.peer.views import MessageStatus, RecipientStatus
+from claudemesh.protocol import limits
+from claudemesh.types import MessageId
+
+ACCEPTED_WITHIN_S: Final = 1.0
+"""How long a send that waits for nothing lets the broker answer, when the link is open."""
+REPLIES_SEARCHED: Final = 1_000
+_ID_DIGITS: Final = 32
+
+
+class Messages:
+    """What a person does with single messages."""
+
+    def __init__(self, context: Context) -> None:
+        self._home = context.home
+
+    async def send(self, args: schema.SendArgs, reply: Reply) -> schema.Sent:
+        """Queue a message, and say how far it came.
+
+        Raises:
+            Unreachable: `timeout`; its `took_effect` is the stage that was reached.
+        """
+        peer = self._home.peer(args.mesh)
+        speaker = self._home.correspondent(peer, args.session)
+        submitted = await speaker.send(
+            args.to,
+            args.text,
+            priority=args.priority,
+            reply_to=await peer.find_message(args.reply_to) if args.reply_to else None,
+            expires_in_ms=args.expires_in_ms or None,
+            id=_message_id(args.id),
+        )
+        if args.wait:
+            await reply.progress(f"waiting until it is {args.wait}")
+            status = await _wait(peer, submitted, args.wait, args.timeout_ms / 1000)
+        else:
+            status = await _accepted_soon(peer, submitted)
+        replies = await _replies(peer, submitted.id) if args.wait == "replied" else []
+        return await _sent(peer, status, replies)
+
+    async def timeline(self, args: schema.TimelineArgs, reply: Reply) -> schema.Timeline:
+        """Every stage of one message, with who signed it."""
+        peer = await self._owner_of(args.mesh, args.id)
+        message_id = await peer.find_message(args.id)
+        try:
+            return _sent_timeline(peer, await peer.status(message_id))
+        except AddressError:
+            return await _received_timeline(peer, message_id)
+
+    async def _owner_of(self, mesh: str, prefix: str) -> Peer:
+        """The peer that knows a message; with several meshes and none named, the one that has it."""
+        peers = self._home.selected(mesh) or [self._home.peer(mesh)]
+        for peer in peers[:-1]:
+            with contextlib.suppress(AddressError):
+                await peer.find_message(prefix)
+                return peer
+        return peers[-1]
+
+
+async def _wait(peer: Peer, submitted: Submitted, stage: str, timeout_s: float) -> MessageStatus:
+    try:
+        return await peer.wait_for(submitted.id, stage, timeout_s)
+    except Unreachable as error:
+        reached = str(least(await peer.status(submitted.id)))
+        late = Unreachable("timeout", f"{submitted.id} is {reached}, not {stage}, after {timeout_s:g} s")
+        late.took_effect = reached  # type: ignore[attr-defined]
+        raise late from error
+
+
+async def _accepted_soon(peer: Peer, submitted: Submitted) -> MessageStatus:
+    """The status after the moment that an open link takes to answer."""
+    if peer.connected:
+        with contextlib.suppress(Unreachable):
+            return await peer.wait_for(submitted.id, Stage.ACCEPTED, ACCEPTED_WITHIN_S)
+    return await peer.status(submitted.id)
+
+
+def least(status: MessageStatus) -> Stage:
+    """The stage of the recipient that is furthest behind."""
+    order = list(Stage)
+    return min((one.stage for one in status.recipients), key=order.index)
+
+
+async def _replies(peer: Peer, message_id: MessageId) -> list[schema.Message]:
+    found = await peer.inbox(unseen=False, limit=REPLIES_SEARCHED)
+    return [show(peer, one) for one in found if one.reply_to == message_id]
+
+
+async def _sent(peer: Peer, status: MessageStatus, replies: list[schema.Message]) -> schema.Sent:
+    view = await peer.describe_mesh()
+    await peer.refresh_presence()
+    return schema.Sent(
+        id=status.id,
+        mesh=peer.alias,
+        stage=least(status),
+        to=[_recipient(peer, one) for one in status.recipients],
+        expires_at=_expires_at(status),
+        link="open" if view.connected else view.down.split(" ", 1)[0] or "connecting",
+        replies=replies,
+    )
+
+
+def _recipient(peer: Peer, status: RecipientStatus) -> schema.Recipient:
+    view = peer.view(status.peer)
+    shown = next((step for step in reversed(status.steps) if step.stage == status.stage), None)
+    return schema.Recipient(
+        address=status.address,
+        key=status.peer,
+        stage=status.stage,
+        code=shown.detail if shown is not None else "",
+        online=view.online if view is not None and peer.connected else None,
+        last_seen_at=view.last_seen if view is not None else 0,
+    )
+
+
+def _sent_timeline(peer: Peer, status: MessageStatus) -> schema.Timeline:
+    steps = [
+        schema.Step(
+            stage=step.stage,
+            at=step.at,
+            to=one.address,
+            witness=step.witness.value,
+            signer="" if step.witness == "sender" else step.signer,
+            signer_address=one.address if step.witness == "peer" else "",
+            code=step.detail,
+        )
+        for one in status.recipients
+        for step in one.steps
+    ]
+    return schema.Timeline(
+        id=status.id,
+        mesh=peer.alias,
+        direction="sent",
+        address=", ".join(one.address for one in status.recipients),
+        stage=least(status),
+        priority=status.priority,
+        reply_to=status.reply_to or "",
+        sent_at=status.created_at,
+        expires_at=_expires_at(status),
+        steps=steps,
+    )
+
+
+async def _received_timeline(peer: Peer, message_id: MessageId) -> schema.Timeline:
+    found = [one for one in await peer.inbox(unseen=False, limit=REPLIES_SEARCHED) if one.id == message_id]
+    if not found:
+        raise AddressError("unknown_message", message_id)
+    message = found[0]
+    delivered = schema.Step(
+        stage="delivered",
+        at=message.received_at,
+        to=peer.address_of(peer.id),
+        witness="peer",
+        signer="",
+        signer_address="",
+        code="",
+    )
+    return schema.Timeline(
+        id=message.id,
+        mesh=peer.alias,
+        direction="received",
+        address=message.sender,
+        stage="delivered",
+        priority=message.priority,
+        reply_to=message.reply_to or "",
+        sent_at=message.sent_at,
+        expires_at=message.expires_at or 0,
+        steps=[delivered],
+    )
+
+
+def _expires_at(status: MessageStatus) -> int:
+    return status.expires_at or status.created_at + limits.QUEUE_LIFETIME_MS
+
+
+def _message_id(text: str) -> MessageId | None:
+    if not text:
+        return None
+    if len(text) != _ID_DIGITS or any(digit not in "0123456789abcdef" for digit in text):
+        raise UsageError("usage", "a message id has 32 hex digits")
+    return MessageId(text)
