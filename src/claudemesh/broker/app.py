@@ -101,6 +101,7 @@ class Broker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s / 2):
                 await core.exchange.drained()
+        await self._members.audit_refusals()
         server.drain()
         await self._listener.close(timeout_s / 4)
         await self._stop_tasks()

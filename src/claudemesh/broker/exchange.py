@@ -26,7 +26,6 @@ from claudemesh.types import BrokerId, Digest, MessageId, PeerId, UnixMillis
 STORAGE_RETRY_MS: Final = 5_000
 OVERLOAD_RETRY_MS: Final = 500
 MAILBOX_RETRY_MS: Final = 60_000
-_MOVED_RETRY_MS: Final = None
 
 
 @dataclass(slots=True, eq=False)
@@ -285,12 +284,12 @@ class Exchange:
         pending.link.unanswered -= 1
         self._undo_route(pending)
         self._leasing.pump(pending.mesh, pending.mailbox)
-        self._metrics.count_refusal(code)
         submission = pending.submission
+        self._metrics.count_refusal(code, submission.mesh, submission.sender)
         pending.link.send(Refused(code=code, id=submission.id, to=submission.to, retry_after_ms=retry_after_ms))
 
     def _refuse(
         self, link: Link, message: Send, code: str, detail: str = "", retry_after_ms: int | None = None
     ) -> None:
-        self._metrics.count_refusal(code)
+        self._metrics.count_refusal(code, link.mesh, link.peer)
         link.send(Refused(code=code, id=message.id, to=message.to, detail=detail, retry_after_ms=retry_after_ms))

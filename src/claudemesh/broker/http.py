@@ -75,10 +75,10 @@ def _families(core: Core, half_open: int) -> Iterator[object]:
     refused = CounterMetricFamily("claudemesh_refused", "Requests refused, by code.", labels=["code"])
     for name in core.metrics.__slots__:
         value = getattr(core.metrics, name)
-        if isinstance(value, dict):
+        if name == "refused":
             for code, count in value.items():
                 refused.add_metric([code], count)
-        else:
+        elif name in _HELP:
             yield CounterMetricFamily(f"claudemesh_{name}", _HELP[name], value=value)
     yield refused
 

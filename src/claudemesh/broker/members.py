@@ -1,8 +1,8 @@
 """Links of members: opening, ending, and what a change of the roster does to them (docs/spec/broker.md §2, §5)."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, cast
 
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import KnownAttestation, Mesh, encode_statement
@@ -13,11 +13,13 @@ from claudemesh.broker.policy import link_bucket, request_bucket
 from claudemesh.broker.presence import Connected
 from claudemesh.broker.store.base import AuditEvent, LinkId, SessionRow
 from claudemesh.errors import LocalError, Refused
+from claudemesh.protocol.audit_rows import REASONS, EventType, Reason
 from claudemesh.protocol.link import BrokerLink, HelloReceived
 from claudemesh.protocol.messages import Closing
 from claudemesh.types import PeerId, UnixMillis
 
 TOUCH_INTERVAL_MS: Final = 15_000
+AUDIT_INTERVAL_MS: Final = 60_000
 
 
 class Members:
@@ -27,7 +29,7 @@ class Members:
         self._core = core
         self._numbers: Iterator[int] = itertools.count(core.clock() << 10)
         """Larger than any number of an earlier process, whose links may still stand in the store."""
-        self._touched_at = core.clock()
+        self._touched_at = self._audited_at = core.clock()
 
     async def open(self, received: HelloReceived, proto: BrokerLink, outlet: Outlet) -> tuple[Mesh, Link]:
         """Admit a member's link; when this returns, `hello_ack`, the roster and the first pushes are on their way.
@@ -70,7 +72,7 @@ class Members:
         now = core.clock()
         core.presence.link_closed(link.mesh, link.peer, link.id, link.heard_at, now)
         if silent and core.presence.link_silent(link.mesh, link.peer):
-            self._tell(mesh, "peer_left", link.peer)
+            self._tell(mesh, "peer_left", link.peer, "lost")
         if link.audit_reason != "draining":  # the next process learns from the store who will come back
             try:
                 await core.store.clear_presence(link.id)
@@ -84,7 +86,7 @@ class Members:
         close_removed(change)
         for peer in change.removed:
             if core.presence.removed(mesh.id, peer):
-                self._tell(mesh, "peer_left", peer)
+                self._tell(mesh, "peer_left", peer, "revoked")
             core.spawn(self._drop_mailbox(mesh, peer))
         for link in list(mesh.links.values()):
             core.leasing.settle(link, mesh.mailbox(link.peer))
@@ -95,7 +97,7 @@ class Members:
         for mesh_id, peer in core.presence.left(now):
             mesh = core.directory.cached(mesh_id)
             if mesh is not None:
-                self._tell(mesh, "peer_left", peer)
+                self._tell(mesh, "peer_left", peer, "lost")
         for mesh in core.directory.loaded():
             for link in [link for link in mesh.links.values() if link.leaving_at is not None]:
                 core.leasing.settle(link, mesh.mailbox(link.peer))
@@ -106,6 +108,18 @@ class Members:
             ]
             if links:
                 await core.store.touch_presence(links, now)
+        if now - self._audited_at >= AUDIT_INTERVAL_MS:
+            await self.audit_refusals()
+
+    async def audit_refusals(self) -> None:
+        """Record refusals: one row for those of one peer with one reason."""
+        self._audited_at = self._core.clock()
+        counted, self._core.metrics.unaudited = self._core.metrics.unaudited, {}
+        await self._audit(
+            AuditEvent(mesh=mesh, event_type="refuse", actor=peer, count=count, reason=cast(Reason, code))
+            for (mesh, peer, code), count in counted.items()
+            if code in REASONS
+        )
 
     def _check_member(self, mesh: Mesh, peer: PeerId) -> None:
         member = mesh.roster.member(peer)
@@ -186,19 +200,16 @@ class Members:
             return
         core.leasing.undelivered(mesh, letters)
 
-    def _tell(self, mesh: Mesh, event: str, peer: PeerId) -> None:
+    def _tell(self, mesh: Mesh, event: str, peer: PeerId, reason: Reason | None = None) -> None:
         """Announce that a peer joined or left; the audit log gets the same event."""
         core, now = self._core, self._core.clock()
         grants = core.grants
         broadcast(mesh, event, peer, core.key, now, grants.presence_fanout_links, grants.buffered_bytes)
-        core.spawn(
-            self._audit(
-                AuditEvent(mesh=mesh.id, event_type="connect" if event == "peer_joined" else "disconnect", actor=peer)
-            )
-        )
+        kind: EventType = "connect" if event == "peer_joined" else "disconnect"
+        core.spawn(self._audit([AuditEvent(mesh=mesh.id, event_type=kind, actor=peer, reason=reason)]))
 
-    async def _audit(self, event: AuditEvent) -> None:
+    async def _audit(self, events: Iterable[AuditEvent]) -> None:
         try:
-            await self._core.store.audit([event], self._core.clock())
+            await self._core.store.audit(list(events), self._core.clock())
         except LocalError:
             self._core.metrics.store_failures += 1

@@ -1,6 +1,11 @@
 """Counters of one broker: plain integers that the hot path increments; http.py exports them."""
 
 from dataclasses import dataclass, field
+from typing import Final
+
+from claudemesh.types import MeshId, PeerId
+
+MAX_UNAUDITED: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -24,7 +29,12 @@ class Metrics:
     store_failures: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     """Refusals by code."""
+    unaudited: dict[tuple[MeshId, PeerId, str], int] = field(default_factory=dict)
+    """Refusals of members since the last audit rows about them: one row stands for all of a minute."""
 
-    def count_refusal(self, code: str) -> None:
+    def count_refusal(self, code: str, mesh: MeshId | None = None, peer: PeerId | None = None) -> None:
         """One more refusal with `code`, which is one of ours and not a client's text."""
         self.refused[code] = self.refused.get(code, 0) + 1
+        if mesh is not None and peer is not None and len(self.unaudited) < MAX_UNAUDITED:
+            key = (mesh, peer, code)
+            self.unaudited[key] = self.unaudited.get(key, 0) + 1

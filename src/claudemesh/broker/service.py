@@ -75,7 +75,7 @@ class Service:
         try:
             await self._dispatch(link, mesh, message)
         except (Refused, Invalid, LocalError) as error:
-            self._core.metrics.count_refusal(refusal_code(error))
+            self._core.metrics.count_refusal(refusal_code(error), mesh.id, link.peer)
             link.send(refused(error, rid=rid, envelope=message if isinstance(message, Send | Post) else None))
 
     async def _dispatch(self, link: Link, mesh: Mesh, message: messages.PeerMessage) -> None:
