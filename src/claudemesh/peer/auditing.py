@@ -22,10 +22,8 @@ from claudemesh.protocol.link import Opened
 from claudemesh.protocol.messages import Audit, GetAudit
 from claudemesh.types import BrokerId
 
-FIRST_CHECK_SHARE: Final = 60
-"""The first check of a link comes after this part of the interval."""
-PAGE_PAUSE_S: Final = 0.05
-"""Between pages of 500 rows (about 20 ms each), so that a long log does not hold up messages."""
+PAGE_PAUSE_S: Final = 0.25
+"""Between pages of 500 rows (about 50 ms each), so that a long log takes a fifth of one core at most."""
 
 
 class Auditor:
@@ -37,6 +35,7 @@ class Auditor:
         self._hub = hub
         self._runtime = runtime
         self._view = AuditView()
+        self._due_at: int | None = None
         self.finding: AuditFinding | None = None
         """The first contradiction, until the mesh moves to another broker."""
 
@@ -66,11 +65,14 @@ class Auditor:
         self._view, self.finding = AuditView(), None
 
     async def run(self, line: Line) -> None:
-        """Check now and then while a link is open."""
-        await asyncio.sleep(self._runtime.tempo.audit_ms / FIRST_CHECK_SHARE / 1000)
+        """Check now and then while a link is open; many peers of one broker not at the same moment."""
         while self.finding is None:
+            now = self._runtime.now()
+            if self._due_at is None:
+                self._due_at = now + int(self._runtime.tempo.audit_ms * (1 + self._runtime.jitter()) / 2)
+            await asyncio.sleep(max(self._due_at - now, 0) / 1000)
             await self.check(line)
-            await asyncio.sleep(self._runtime.tempo.audit_ms / 1000)
+            self._due_at = None
 
     async def check(self, line: Line) -> None:
         """Fetch and verify what was added since the last check."""

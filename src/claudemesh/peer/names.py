@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from claudemesh.errors import Malformed
+from claudemesh.errors import LocalError, Malformed
 from claudemesh.peer import addressing, contents, events
 from claudemesh.peer.addressing import KnownPeer, KnownSession, Target
 from claudemesh.peer.contents import Profile, SessionLabel
@@ -54,6 +54,7 @@ class NameBook:
         self._bearers: dict[str, set[UserId]] = {}
         self._changed = asyncio.Event()
         self._resolved: dict[str, Target] = {}
+        self._addresses: dict[PeerId, str] = {}
         self._resolved_at = -1
 
     async def load(self) -> None:
@@ -73,7 +74,7 @@ class NameBook:
     def take_profile(self, peer: PeerId, profile: Profile) -> None:
         """A peer's profile is in the journal, with its name pinned."""
         self._profiles[peer] = profile
-        self._resolved.clear()
+        self._forget()
         if not profile.name:
             return
         bearers = self._bearers.setdefault(profile.name, set())
@@ -87,14 +88,11 @@ class NameBook:
         mesh = self._membership.mesh
         await self._journal.write(lambda connection: rows.unpin(connection, mesh, name, user))
         self._bearers.get(name, set()).discard(user)
-        self._resolved.clear()
+        self._forget()
 
     def resolve(self, address: str) -> Target:
         """What an address stands for; raises as `addressing.resolve`."""
-        seq = self._membership.roster.seq
-        if self._resolved_at != seq:
-            self._resolved.clear()
-            self._resolved_at = seq
+        self._forget_if_moved()
         target = self._resolved.get(address)
         if target is None:
             target = addressing.resolve(address, self.known_peers(), self.bearers(), self._keyring.member)
@@ -105,7 +103,22 @@ class NameBook:
         """An address that means exactly this peer."""
         if peer not in self._membership.roster.members:
             return peer[:16]
-        return addressing.shortest_address(self.known_peer(peer), self.known_peers(), self.bearers())
+        self._forget_if_moved()
+        address = self._addresses.get(peer)
+        if address is None:
+            address = addressing.shortest_address(self.known_peer(peer), self.known_peers(), self.bearers())
+            self._addresses[peer] = address
+        return address
+
+    def _forget_if_moved(self) -> None:
+        """What was resolved holds for one roster and one set of names."""
+        if self._resolved_at != self._membership.roster.seq:
+            self._resolved_at = self._membership.roster.seq
+            self._forget()
+
+    def _forget(self) -> None:
+        self._resolved.clear()
+        self._addresses.clear()
 
     def bearers(self) -> dict[str, frozenset[UserId]]:
         """For each name, every user that ever used it."""
@@ -130,7 +143,7 @@ class NameBook:
 
     def announce(self) -> None:
         """Our profile or the roster changed: some peers do not have the newest one."""
-        self._resolved.clear()
+        self._forget()
         self._changed.set()
 
     async def run(self) -> None:
@@ -139,9 +152,13 @@ class NameBook:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            while await self._send_some():
-                self._outbox_changed()
-                await asyncio.sleep(ROUND_PAUSE_S)
+            try:
+                while await self._send_some():
+                    self._outbox_changed()
+                    await asyncio.sleep(ROUND_PAUSE_S)
+            except LocalError:  # the disk is full: they are told later
+                await asyncio.sleep(self._runtime.tempo.disk_retry_ms / 1000)
+                self._changed.set()
 
     async def _send_some(self) -> int:
         if self._membership.roster.seq < 0 or not self._keyring.keys.name:

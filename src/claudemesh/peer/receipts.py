@@ -3,10 +3,10 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import groupby
 from typing import Final
 
+from claudemesh.errors import LocalError
 from claudemesh.peer import contents
 from claudemesh.peer.contents import Receipt
 from claudemesh.peer.journal import Journal, inbox, outbox
@@ -16,11 +16,13 @@ from claudemesh.peer.membership import Membership
 from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage
-from claudemesh.types import MessageId
+from claudemesh.types import MessageId, UnixMillis
 
 MAX_DUE_PER_ROUND: Final = 2_048
-PATIENCE: Final = 20
-"""While messages keep arriving, receipts wait up to this many delays for company."""
+BUSY_FACTOR: Final = 10
+"""Soon after a round, the next one waits this many times longer for company."""
+PATIENCE: Final = 10
+"""While messages keep arriving, receipts wait for at most this many delays."""
 
 
 class ReceiptSender:
@@ -33,6 +35,7 @@ class ReceiptSender:
         self._journal = journal
         self._runtime = runtime
         self._outbox_changed = outbox_changed
+        self._round_at = UnixMillis(0)
         self._due = asyncio.Event()
         self._due.set()
 
@@ -45,19 +48,27 @@ class ReceiptSender:
         while True:
             await self._due.wait()
             await self._gather()
-            while await self._enqueue():
-                self._outbox_changed()
+            try:
+                while await self._enqueue():
+                    self._outbox_changed()
+            except LocalError:  # the disk is full: they stay due
+                await asyncio.sleep(self._runtime.tempo.disk_retry_ms / 1000)
+                self._due.set()
+            self._round_at = self._runtime.now()
 
     async def _gather(self) -> None:
-        """Wait until no more receipts become due for a moment: one message then carries many."""
+        """Wait until no more receipts become due for a moment: one message then carries many.
+
+        After a quiet time the first receipt leaves almost at once; under load they wait for one another.
+        """
+        delay_ms = self._runtime.tempo.receipt_delay_ms
+        if self._runtime.now() - self._round_at < delay_ms * BUSY_FACTOR * 2:
+            delay_ms *= BUSY_FACTOR
         for _ in range(PATIENCE):
             self._due.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._runtime.tempo.receipt_delay_ms / 1000):
-                    await self._due.wait()
+            await asyncio.sleep(delay_ms / 1000)
             if not self._due.is_set():
-                return
-            await asyncio.sleep(self._runtime.tempo.receipt_delay_ms / 1000)
+                break
         self._due.clear()
 
     async def _enqueue(self) -> int:

@@ -23,7 +23,9 @@ class Tempo:
     reconnect_min_ms: int = limits.RECONNECT_MIN_MS
     reconnect_max_ms: int = limits.RECONNECT_MAX_MS
     withheld_window_ms: int = limits.WITHHELD_WINDOW_MS
-    receipt_delay_ms: int = 50
+    receipt_delay_ms: int = 25
+    disk_retry_ms: int = 2_000
+    """What the journal could not store is tried again after this, as long as the disk is full."""
     housekeeping_ms: int = 60_000
     audit_ms: int = limits.CHECKPOINT_INTERVAL_MS
     session_lifetime_ms: int = limits.ATTESTATION_DEFAULT_MS
