@@ -1,6 +1,7 @@
 """Two real peers in the test's own process, so that a clock or an interval can be what the test wants it to be."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,7 +14,7 @@ from claudemesh.protocol.limits import MINUTE_MS
 from claudemesh.types import UnixMillis
 
 IMPATIENT: Final = Tempo(
-    request_timeout_ms=2_000, reconnect_min_ms=20, reconnect_max_ms=200, receipt_delay_ms=10, housekeeping_ms=200
+    request_timeout_ms=2_000, reconnect_min_ms=20, reconnect_max_ms=200, receipt_delay_ms=10, disk_retry_ms=200
 )
 
 
@@ -45,25 +46,13 @@ async def opened(directory: Path, runtime: Runtime | None = None) -> AsyncIterat
 
 async def knows(peer: Peer, address: str) -> None:
     """Wait until a peer has been told a name."""
-    await eventually(lambda: address in {peer.address_of(one.id) for one in peer._parts.names.known_peers()}, address)
-
-
-async def eventually(condition: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
-    """Poll until it is so. The deadline only ends a test that would hang."""
-    import asyncio
-
-    try:
-        async with asyncio.timeout(within_s):
-            while not condition():
-                await asyncio.sleep(0.02)
-    except TimeoutError as error:
-        raise AssertionError(f"never became true: {what}") from error
+    async with asyncio.timeout(30):
+        while address not in {one.address for one in await peer.peers()}:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.02)
 
 
 async def next_message(peer: Peer) -> Received:
     """The next unseen message."""
-    import asyncio
-
     async with asyncio.timeout(30):
         async for message in peer.messages():
             return message

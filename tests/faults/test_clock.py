@@ -7,7 +7,6 @@ import pytest
 
 from claudemesh.broker.app import Broker, Listen, Settings
 from claudemesh.errors import HandshakeRefused, Unreachable
-from claudemesh.peer import create_mesh, founding
 from claudemesh.peer.events import LinkDown
 from claudemesh.protocol.delivery import Stage
 from tests.faults.peers import Homes, enrol, next_message, opened, shifted
