@@ -203,6 +203,7 @@ class Broker:
         while True:
             await asyncio.sleep(CLEANING_INTERVAL_S)
             now, core = unix_millis(), self._core
+            core.presence.forget_all_but({mesh.id for mesh in core.directory.loaded()})
             try:
                 await self._store.expire_attestations(now)
                 for row in await self._store.meshes():
@@ -265,8 +266,9 @@ async def _serve(settings: Settings, started: Callable[[Broker], None]) -> None:
         done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in pending:
             wait.cancel()
-        for wait in done:
-            wait.result()
+        failures = [error for error in (wait.exception() for wait in done) if error is not None]
+        if failures:
+            raise LocalError("internal", type(failures[0]).__name__) from failures[0]
 
 
 def unix_millis() -> UnixMillis:

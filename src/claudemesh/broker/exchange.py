@@ -102,20 +102,23 @@ class Exchange:
         self._leasing.settle(link, mailbox)
 
     async def commit_forever(self) -> None:
-        """Store what was submitted, batch after batch; the only writer of envelopes."""
+        """Store what was submitted, batch after batch; the only writer of envelopes.
+
+        A batch is answered while the next one is being written, on the store's own thread.
+        """
         finished: tuple[Sequence[Pending], Sequence[Stored]] = (), ()
         while True:
-            if not self._pending and not self._acks:
+            if not self._pending and not self._acks and not finished[0]:
                 self._wake.clear()
                 self._idle.set()
                 await self._wake.wait()
             batch, self._pending, self._pending_bytes = self._pending, [], 0
             acks, self._acks = self._acks, {}
-            started = time.perf_counter()
-            finished = await self._store_all(batch, acks)
-            self._metrics.commits += 1
-            self._metrics.commit_seconds += time.perf_counter() - started
-            self._answer(*finished)
+            writing = asyncio.ensure_future(self._store_all(batch, acks)) if batch or acks else None
+            if finished[0]:
+                await asyncio.sleep(0)  # the write begins
+                self._answer(*finished)
+            finished = await writing if writing is not None else ((), ())
 
     async def drained(self) -> None:
         """Wait until everything that was submitted is stored and answered."""
@@ -182,7 +185,7 @@ class Exchange:
         self, batch: list[Pending], acks: dict[tuple[Mesh, PeerId], list[int]]
     ) -> tuple[list[Pending], list[Stored]]:
         """Commit one batch; what the store refuses is answered here, the rest is returned."""
-        now = self._clock()
+        now, started = self._clock(), time.perf_counter()
         try:
             batch = await self._within_quota(batch)
             # Deletions first: the pages that they free are written anew by the appends of the same commit.
@@ -192,6 +195,8 @@ class Exchange:
             for pending in batch:
                 self._reject(pending, "storage", STORAGE_RETRY_MS)
             return [], []
+        self._metrics.commits += 1
+        self._metrics.commit_seconds += time.perf_counter() - started
         return batch, answers
 
     async def _append(self, batch: list[Pending], now: UnixMillis) -> list[Stored]:

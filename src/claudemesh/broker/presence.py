@@ -140,10 +140,11 @@ class Presence:
             rows.append(PeerPresence(member=peer, seen=seen, sessions=sessions))
         return rows
 
-    def forget(self, mesh: MeshId) -> None:
-        """Drop a mesh of which nobody is present."""
-        if not any(state.links or state.leaves_at is not None for state in self._meshes.get(mesh, {}).values()):
-            self._meshes.pop(mesh, None)
+    def forget_all_but(self, loaded: set[MeshId]) -> None:
+        """Drop meshes that are not in memory and of which nobody is present; the store knows who was last seen."""
+        for mesh in set(self._meshes) - loaded:
+            if not any(state.links or state.leaves_at is not None for state in self._meshes[mesh].values()):
+                del self._meshes[mesh]
 
     def _state(self, mesh: MeshId, peer: PeerId) -> PeerState | None:
         return self._meshes.get(mesh, {}).get(peer)

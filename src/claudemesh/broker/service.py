@@ -1,5 +1,6 @@
 """What an open link may ask for, one method per message (docs/spec/wire.md §3.5 to §7)."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -39,6 +40,8 @@ MAX_LISTED_SESSIONS: Final = 2_500
 """A `peers` frame stays below what a peer accepts; the peers that are connected come first."""
 STORAGE_RETRY_MS: Final = 5_000
 _DETAIL_LENGTH: Final = 128
+_LOOKUP_COST: Final = 2
+"""Requests that an envelope counts as whose attestation is not in memory."""
 _COSTS: Final[dict[type[Message], int]] = {ListPeers: 5, GetCards: 5, GetAudit: 5, Sync: 2, Append: 2}
 
 
@@ -62,6 +65,7 @@ class Service:
         """Hand an envelope to the exchange; waits only for an attestation that is not in memory."""
         known = mesh.attestations.get(message.att)
         if known is None:
+            await asyncio.sleep(link.requests.charge(self._core.clock(), _LOOKUP_COST) / 1_000)
             try:
                 known = await self._core.directory.attestation(mesh, message.att, self._core.clock())
             except LocalError as error:
