@@ -163,7 +163,7 @@ def test_hostile_text_reaches_the_reader_as_data(team: Team) -> None:
         (["message", "00000000"], "unknown_message", 4),
         (["verify", "nobody"], "unknown_address", 4),
         (["send", "bob.desktop", "x", "--as", "nosession"], "unknown_address", 4),
-        (["invite", "revoke", "0123456789abcdef"], "usage", 2),
+        (["invite", "revoke", "0123456789abcdef"], "unknown_address", 4),
         (["send", "bob.desktop", "x", "--reply-to", "zz"], "unknown_message", 4),
     ],
 )

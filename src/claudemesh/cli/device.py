@@ -4,7 +4,7 @@ import click
 
 from claudemesh.cli.durations import Duration
 from claudemesh.cli.invite import link_lines
-from claudemesh.cli.qr import show_qr
+from claudemesh.cli.qr import check_qr_target, show_qr
 from claudemesh.cli.verb import Verb, mesh_option, verb
 
 _HOUR_MS = 3_600_000
@@ -28,6 +28,7 @@ def link(verb: Verb, uses: int, expires: int, qr: str, mesh: str) -> None:
 
     It becomes a peer of its own, with keys of its own, under your identity.
     """
+    check_qr_target(qr)
     answer = verb.ask("device.link", mesh=mesh, uses=uses, expires_in_ms=expires)
     verb.answer(answer, link_lines)
     show_qr(answer["link"], qr, verb)

@@ -6,7 +6,7 @@ import click
 
 from claudemesh.cli.durations import Duration
 from claudemesh.cli.output import clock, table
-from claudemesh.cli.qr import show_qr
+from claudemesh.cli.qr import check_qr_target, show_qr
 from claudemesh.cli.verb import Verb, mesh_option, verb
 from claudemesh.daemon.ipc import Object
 from claudemesh.daemon.rendering import visible
@@ -33,6 +33,7 @@ def invite(ctx: click.Context, verb: Verb, uses: int, expires: int, person: str,
     """
     if ctx.invoked_subcommand is not None:
         return
+    check_qr_target(qr)
     answer = verb.ask("invite.create", mesh=mesh, uses=uses, expires_in_ms=expires, person=person)
     verb.answer(answer, link_lines)
     show_qr(answer["link"], qr, verb)

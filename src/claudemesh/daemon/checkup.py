@@ -12,7 +12,7 @@ from claudemesh.daemon.context import Context
 from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.schema.base import NoArgs
 from claudemesh.daemon.schema.upkeep import Check, Checks
-from claudemesh.errors import LocalError, RosterConflict, Unreachable
+from claudemesh.errors import AuditConflict, LocalError, RosterConflict, Unreachable
 from claudemesh.peer import Peer
 from claudemesh.peer.views import MeshView
 from claudemesh.protocol import limits
@@ -44,7 +44,7 @@ async def _mesh(peer: Peer) -> list[Check]:
     checks = [_broker(view)]
     if view.connected:
         checks += [_clock(view, now), _roster(view, now)]
-    checks += [_conflict(view), _queue(view), await _refused(peer)]
+    checks += [_conflict(view), _audit(view), _queue(view), await _refused(peer)]
     return checks
 
 
@@ -98,6 +98,13 @@ def _conflict(view: MeshView) -> Check:
         hint = RosterConflict.CODES.get(view.frozen, RosterConflict.CODES["frozen"])
         return _failed("history", view.alias, f"frozen: {view.frozen}", hint, RosterConflict.exit_code)
     return _good("history", view.alias, "the broker has not contradicted itself")
+
+
+def _audit(view: MeshView) -> Check:
+    if view.audit:
+        detail = f"the broker's audit log contradicts what it acknowledged: {view.audit}"
+        return _failed("audit", view.alias, detail, AuditConflict.CODES[view.audit], AuditConflict.exit_code)
+    return _good("audit", view.alias, "the audit log holds what the broker acknowledged, as far as it was read")
 
 
 def _queue(view: MeshView) -> Check:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from claudemesh import __version__
-from claudemesh.errors import ClaudemeshError, LocalError, Unreachable
+from claudemesh.errors import ClaudemeshError, LocalError, Refused, Unreachable
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 4 << 20
@@ -166,7 +166,7 @@ def error_object(error: ClaudemeshError) -> Object:
         "hint": error.hint(),
         "retryable": error.retryable,
         "retry_after_ms": error.retry_after_ms,
-        "exit_code": error.exit_code,
+        "exit_code": _exit_code(error),
         "took_effect": _took_effect(error),
     }
 
@@ -179,6 +179,11 @@ def peer_uid(connection: socket.socket) -> int | None:
     if _PLATFORM == "darwin":  # struct xucred {version, uid, …} by LOCAL_PEERCRED at level SOL_LOCAL
         return int(struct.unpack("=II", connection.getsockopt(0, 1, 76)[:8])[1])
     return None
+
+
+def _exit_code(error: ClaudemeshError) -> int:
+    """The class of a failure; a rule that forbids what we ourselves ask for is a refusal, not broken integrity."""
+    return Refused.exit_code if error.code == "denied" else error.exit_code
 
 
 def _message(error: ClaudemeshError) -> str:

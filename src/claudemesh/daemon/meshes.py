@@ -1,6 +1,8 @@
 """The daemon itself and its meshes: status, `up`, create, list, show, leave, move."""
 
+import asyncio
 import os
+from typing import Final
 
 from claudemesh import __version__
 from claudemesh.crypto import identity
@@ -23,12 +25,14 @@ from claudemesh.daemon.schema.meshes import (
     Up,
     UpArgs,
 )
-from claudemesh.errors import UsageError
+from claudemesh.errors import Unreachable, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.views import MeshView
 from claudemesh.types import PeerId
 
-LOCAL_ALIAS = "local"
+LOCAL_ALIAS: Final = "local"
+LEFT_CHECKS: Final = 50
+LEFT_CHECK_EVERY_S: Final = 0.1
 
 
 class Meshes:
@@ -103,7 +107,7 @@ class Meshes:
         revoked = peer.connected or not args.forget
         if revoked:
             await reply.progress("telling the roster")
-            await peer.leave()
+            await _leave(peer)
         await self._home.forget(peer)
         return MeshLeft(alias=alias, id=mesh, revoked=revoked)
 
@@ -115,6 +119,18 @@ class Meshes:
         await reply.progress("handing the roster to the new broker")
         await peer.move_mesh(args.broker_url)
         return MeshMoved(mesh=await summary(peer), from_url=before.broker_url)
+
+
+async def _leave(peer: Peer) -> None:
+    """Leave; a broker may close the link before it answers, and then says so to the next hello."""
+    try:
+        await peer.leave()
+    except Unreachable:
+        for _ in range(LEFT_CHECKS):
+            if (await peer.describe_mesh()).down.startswith(("revoked", "unknown_peer")):
+                return
+            await asyncio.sleep(LEFT_CHECK_EVERY_S)
+        raise
 
 
 async def summary(peer: Peer) -> MeshSummary:
