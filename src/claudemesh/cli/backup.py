@@ -23,9 +23,9 @@ _passphrase_option = click.option(
 @_passphrase_option
 @verb
 def backup(verb: Verb, file: Path, passphrase_file: str | None) -> None:
-    """Write an encrypted copy of your keys to a new file.
+    """Write an encrypted copy of your keys.
 
-    It holds the keys of every mesh, not the messages. Whoever has the file and the passphrase is you.
+    FILE must be new. It holds the keys of every mesh, not the messages. Whoever has the file and the passphrase is you.
     """
     passphrase = _passphrase(passphrase_file, confirm=True)
     answer = verb.ask("backup", path=str(file.expanduser().absolute()), passphrase=passphrase)

@@ -50,7 +50,11 @@ Examples:
     "--trust-forwarded-for", is_flag=True, help="Count addresses by X-Forwarded-For: only behind a proxy that sets it."
 )
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much is logged.",
 )
 @click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="[default: standard error]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output once it listens.")

@@ -57,9 +57,9 @@ def inbox(verb: Verb, which: str, limit: int, mesh: str, sign_read: bool) -> Non
 @click.option("--sign-read", is_flag=True, help="Sign a read receipt for each: only for what is put before a model.")
 @verb
 def watch(verb: Verb, mesh: str, session: str, sign_read: bool) -> None:
-    """Follow messages as they arrive, from the unread ones on, until interrupted.
+    """Follow messages as they arrive.
 
-    With --session this terminal is a session of its own: it is shown what is addressed to it, and
+    Begins with those that are unread, and ends when it is interrupted. With --session this terminal is a session of its own: it is shown what is addressed to it, and
     `claudemesh send --as LABEL` speaks for it.
     """
 

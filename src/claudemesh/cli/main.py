@@ -42,7 +42,7 @@ VERBS: Final[dict[str, Entry]] = {
     "restore": Entry("backup", "restore", "Bring back the keys of a backup."),
     "doctor": Entry("doctor", "doctor", "Check this machine, the daemon and the brokers, with remedies."),
     "daemon": Entry("daemon", "daemon", "Start, stop and inspect the daemon."),
-    "broker": Entry("broker", "broker", "Run a broker."),
+    "broker": Entry("broker", "broker", "Run a broker: it routes ciphertext and orders rosters, and can read neither."),
     "completion": Entry("completion", "completion", "Print the completion script of a shell."),
 }
 

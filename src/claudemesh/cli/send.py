@@ -14,13 +14,16 @@ from claudemesh.errors import UsageError
 
 _MAX_TEXT_BYTES = 512 << 10
 _MINUTE_MS = 60_000
+_PRIORITY = "`now` interrupts a busy session, `next` waits for the end of its turn, `low` wakes nobody."
 _EXIT_CODES = {"refused": 5, "expired": 6}
 
 
 @click.command(epilog='Example: claudemesh send bob.desktop "the build is green" --wait replied --timeout 5m')
 @click.argument("to", shell_complete=complete_peer)
 @click.argument("text")
-@click.option("--priority", type=click.Choice(["now", "next", "low"]), default="next", show_default=True)
+@click.option(
+    "--priority", type=click.Choice(["now", "next", "low"]), default="next", show_default=True, help=_PRIORITY
+)
 @click.option("--reply-to", default="", metavar="ID", help="The message that this one answers.")
 @click.option("--wait", type=click.Choice(["accepted", "delivered", "read", "replied"]), help="Wait for this stage.")
 @click.option(
