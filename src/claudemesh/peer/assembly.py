@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from claudemesh.peer.auditing import Auditor
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.events import Hub
+from claudemesh.peer.expiring import Expirer
 from claudemesh.peer.incoming import Incoming, Reactions
 from claudemesh.peer.journal import Journal, inbox, keys, outbox
 from claudemesh.peer.journal import membership as membership_rows
@@ -47,6 +48,7 @@ class Parts:
     names: NameBook
     receipts: ReceiptSender
     auditor: Auditor
+    expirer: Expirer
     uplink: Uplink
 
     @property
@@ -67,6 +69,7 @@ class Parts:
             group.create_task(self.uplink.run())
             group.create_task(self.receipts.run())
             group.create_task(self.names.run())
+            group.create_task(self.expirer.run())
             group.create_task(self._follow_roster())
 
     def save_progress(self) -> None:
@@ -157,6 +160,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         names,
         receipts,
         Auditor(membership, journal, hub, runtime),
+        Expirer(membership, keyring, journal, tracker, runtime),
         uplink,
     )
     uplink.hooks = UplinkHooks(parts.on_link, parts.on_serve)

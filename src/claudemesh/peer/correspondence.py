@@ -82,6 +82,8 @@ class Correspondent:
         ]
         await parts.journal.write(lambda connection: outbox.enqueue(connection, parts.mesh, drafts))
         parts.outgoing.wake()
+        if expires_in_ms is not None:
+            parts.expirer.wake()
         return Submitted(message_id, target.peers, Stage.QUEUED)
 
     async def ask(

@@ -87,6 +87,11 @@ class Peer(Correspondent):
             self._parts.hub.close()
             self._parts.save_progress()
 
+    async def wait_ended(self) -> None:
+        """Return never, or raise what ended this peer's work: a defect, or a journal that is lost."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
+
     # Who and where
 
     @property

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from claudemesh.types import MeshId, MessageId, PeerId, SessionId, UnixMillis
+from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, SessionId, UnixMillis
 
 
 class InboxDraft(NamedTuple):
@@ -20,6 +20,12 @@ class InboxDraft(NamedTuple):
     attestation: str
     accepted_at: UnixMillis
     received_at: UnixMillis
+    seen_at: UnixMillis | None = None
+    channel: ChannelId | None = None
+    gap: int = 0
+    is_stale: bool = False
+    teller: PeerId | None = None
+    """Who shared it from its history, if it did not come by itself."""
 
 
 class InboxRow(NamedTuple):
@@ -36,6 +42,10 @@ class InboxRow(NamedTuple):
     accepted_at: UnixMillis
     received_at: UnixMillis
     seen_at: UnixMillis | None
+    channel: ChannelId | None
+    gap: int
+    is_stale: bool
+    teller: PeerId | None
 
 
 class ReceiptDue(NamedTuple):
@@ -63,7 +73,8 @@ def add(connection: sqlite3.Connection, mesh: MeshId, draft: InboxDraft) -> int 
     """Store a message; returns its row number, or None when the same id of the same sender is stored already."""
     cursor = connection.execute(
         "INSERT OR IGNORE INTO inbox (mesh, message_id, sender, session, reply_to, frame, signature, attestation,"
-        " accepted_at, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " accepted_at, received_at, seen_at, channel, gap, is_stale, teller)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (mesh, *draft),
     )
     return cursor.lastrowid if cursor.rowcount else None
@@ -133,6 +144,15 @@ def find_replies(connection: sqlite3.Connection, mesh: MeshId, message_id: str) 
         "SELECT * FROM inbox_rows WHERE mesh = ? AND reply_to = ? ORDER BY id", (mesh, message_id)
     )
     return [_row(row) for row in rows]
+
+
+def load_of_channel(connection: sqlite3.Connection, mesh: MeshId, channel: ChannelId, limit: int) -> list[InboxRow]:
+    """The last `limit` posts of a channel that are kept, in the order in which the broker took them."""
+    rows = connection.execute(
+        "SELECT * FROM inbox_rows WHERE mesh = ? AND channel = ? ORDER BY accepted_at DESC, id DESC LIMIT ?",
+        (mesh, channel, limit),
+    )
+    return [_row(row) for row in rows][::-1]
 
 
 def find_ids(connection: sqlite3.Connection, mesh: MeshId, prefix: str, limit: int) -> list[MessageId]:

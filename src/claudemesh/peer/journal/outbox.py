@@ -143,7 +143,8 @@ def find_ids(connection: sqlite3.Connection, mesh: MeshId, prefix: str, limit: i
 def mark_sealed(connection: sqlite3.Connection, rows: Sequence[SealedRow]) -> None:
     """Store sealed envelopes, before any of them is transmitted."""
     connection.executemany(
-        "UPDATE outbox SET state = 'sealed', attestation = ?, counter = ?, envelope = ? WHERE id = ?",
+        "UPDATE outbox SET state = 'sealed', attestation = ?, counter = ?, envelope = ?"
+        " WHERE id = ? AND state IN ('queued', 'sealed')",
         [(row.attestation, row.counter, row.envelope, row.id) for row in rows],
     )
 
@@ -202,9 +203,10 @@ def count_open(connection: sqlite3.Connection, mesh: MeshId) -> int:
 
 
 def next_expiry(connection: sqlite3.Connection, mesh: MeshId) -> UnixMillis | None:
-    """When the next queued row expires."""
+    """When the next unsealed row expires."""
     row = connection.execute(
-        "SELECT min(expires_at) FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed')", (mesh,)
+        "SELECT min(expires_at) FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') AND state = 'queued'",
+        (mesh,),
     ).fetchone()
     return None if row[0] is None else UnixMillis(row[0])
 
@@ -212,7 +214,8 @@ def next_expiry(connection: sqlite3.Connection, mesh: MeshId) -> UnixMillis | No
 def load_expired(connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis) -> list[OutboxRow]:
     """Rows that were never transmitted and whose time is over."""
     rows = connection.execute(
-        "SELECT * FROM outbox_rows WHERE mesh = ? AND state = 'queued' AND expires_at < ?",
+        "SELECT * FROM outbox_rows"
+        " WHERE mesh = ? AND state IN ('queued', 'sealed') AND state = 'queued' AND expires_at < ?",
         (mesh, now),
     )
     return [_row(row) for row in rows]

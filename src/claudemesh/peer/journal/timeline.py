@@ -1,10 +1,27 @@
 """Rows of the timeline: what is known of a sent message, by whom, and the signed bytes that prove it."""
 
 import sqlite3
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from claudemesh.protocol.delivery import Claim, Stage, Witness, advance, is_admissible
-from claudemesh.types import MeshId, MessageId, PeerId, UnixMillis
+from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, UnixMillis
+
+
+_COPIES: Final = (
+    (
+        "SELECT stage, witness FROM outbox WHERE mesh = ? AND message_id = ? AND peer = ?",
+        "UPDATE outbox SET stage = ?, witness = ? WHERE mesh = ? AND message_id = ? AND peer = ?",
+    ),
+    (
+        "SELECT stage, witness FROM posts WHERE mesh = ? AND message_id = ? AND channel = ?",
+        "UPDATE posts SET stage = ?, witness = ? WHERE mesh = ? AND message_id = ? AND channel = ?",
+    ),
+    (
+        "SELECT stage, witness FROM post_recipients WHERE mesh = ? AND message_id = ? AND peer = ?",
+        "UPDATE post_recipients SET stage = ?, witness = ? WHERE mesh = ? AND message_id = ? AND peer = ?",
+    ),
+)
+"""Where a message has a row for its recipient: sent to a peer, posted to a channel, read by a member of the channel."""
 
 
 class Evidence(NamedTuple):
@@ -20,7 +37,7 @@ class Recorded(NamedTuple):
     """A claim that was new."""
 
     message_id: MessageId
-    peer: PeerId
+    peer: PeerId | ChannelId
     claim: Claim
     shown: Claim
     """What is shown of the message now."""
@@ -29,7 +46,7 @@ class Recorded(NamedTuple):
 class TimelineRow(NamedTuple):
     """One stage of one message at one peer."""
 
-    peer: PeerId
+    peer: PeerId | ChannelId
     stage: Stage
     witness: Witness
     at: UnixMillis
@@ -59,7 +76,7 @@ def record(
     connection: sqlite3.Connection,
     mesh: MeshId,
     message_id: MessageId,
-    peer: PeerId,
+    peer: PeerId | ChannelId,
     claim: Claim,
     *,
     at: UnixMillis,
@@ -68,18 +85,17 @@ def record(
     detail: str = "",
     evidence: int | None = None,
 ) -> Recorded | None:
-    """Record a claim about a message that this peer sent to `peer`.
+    """Record a claim about a message that this peer sent to `peer`; for a post, `peer` may be the channel itself.
 
     Returns:
         None when the claim is not admissible, not about a message of ours to that peer, or known.
     """
     if not is_admissible(claim):
         return None
-    row = connection.execute(
-        "SELECT id, stage, witness FROM outbox WHERE mesh = ? AND message_id = ? AND peer = ?", (mesh, message_id, peer)
-    ).fetchone()
-    if row is None:
+    found = _find_copy(connection, mesh, message_id, peer)
+    if found is None:
         return None
+    update, before = found
     inserted = connection.execute(
         "INSERT OR IGNORE INTO timeline"
         " (mesh, message_id, peer, stage, witness, at, recorded_at, signer, detail, evidence)"
@@ -88,12 +104,9 @@ def record(
     )
     if inserted.rowcount == 0:
         return None
-    before = Claim(Stage(row[1]), Witness(row[2]))
     shown = advance(before, claim) or before
     if shown != before:
-        connection.execute(
-            "UPDATE outbox SET stage = ?, witness = ? WHERE id = ?", (shown.stage, shown.witness, row[0])
-        )
+        connection.execute(update, (shown.stage, shown.witness, mesh, message_id, peer))
     return Recorded(message_id, peer, claim, shown)
 
 
@@ -105,3 +118,14 @@ def load(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[
         (mesh, message_id),
     )
     return [TimelineRow(row[0], Stage(row[1]), Witness(row[2]), *row[3:]) for row in rows]
+
+
+def _find_copy(
+    connection: sqlite3.Connection, mesh: MeshId, message_id: MessageId, peer: PeerId | ChannelId
+) -> tuple[str, Claim] | None:
+    """What is shown of a message at one of those it was sent to, and the statement that changes it."""
+    for select, update in _COPIES:
+        row = connection.execute(select, (mesh, message_id, peer)).fetchone()
+        if row is not None:
+            return update, Claim(Stage(row[0]), Witness(row[1]))
+    return None
