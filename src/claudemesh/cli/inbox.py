@@ -59,8 +59,9 @@ def inbox(verb: Verb, which: str, limit: int, mesh: str, sign_read: bool) -> Non
 def watch(verb: Verb, mesh: str, session: str, sign_read: bool) -> None:
     """Follow messages as they arrive.
 
-    Begins with those that are unread, and ends when it is interrupted. With --session this terminal is a session of its own: it is shown what is addressed to it, and
-    `claudemesh send --as LABEL` speaks for it.
+    Begins with those that are unread, and ends when it is interrupted. With --session this terminal
+    is a session of its own: it is shown what is addressed to it, and `claudemesh send --as LABEL`
+    speaks for it.
     """
 
     def show(event: Object) -> None:

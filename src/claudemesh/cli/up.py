@@ -26,5 +26,5 @@ def _lines(answer: Object) -> Iterator[str]:
     mesh = answer["mesh"]
     made = "created" if answer["created"] else "there"
     yield f"up: the mesh {visible(mesh['alias'])} is {made}; you are {visible(mesh['address'])}"
-    yield f"  another configuration directory joins it with:  claudemesh invite --mesh {visible(mesh['alias'])}"
-    yield "  two terminals here talk as sessions:            claudemesh watch --session LABEL"
+    yield "  a session of this terminal:                claudemesh watch --session LABEL"
+    yield f"  a link for another configuration directory: claudemesh invite --mesh {visible(mesh['alias'])}"

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ async def _serve(config: ConfigDir, say: Say) -> None:
         # The lock first: from here on nobody else has this directory, and what a dead daemon left is ours to replace.
         home = await stack.enter_async_context(Home(config.path))
         stack.callback(open_log(config.log).close)
-        broker = EmbeddedBroker(config)
+        broker = EmbeddedBroker(config, stopping.set)
         stack.push_async_callback(broker.close)
         await broker.resume()
         await home.start()
@@ -81,8 +81,9 @@ async def _serve(config: ConfigDir, say: Say) -> None:
 class EmbeddedBroker:
     """The broker of `claudemesh up`: in this process, on a Unix socket, and up again after a restart."""
 
-    def __init__(self, config: ConfigDir) -> None:
+    def __init__(self, config: ConfigDir, give_up: Callable[[], None]) -> None:
         self._config = config
+        self._give_up = give_up
         self._running: contextlib.AsyncExitStack | None = None
 
     async def resume(self) -> None:
@@ -106,6 +107,14 @@ class EmbeddedBroker:
             await self._running.aclose()
             self._running = None
 
+    async def _keep(self, failure: Awaitable[None]) -> None:
+        """End the daemon when the broker has failed: the next command starts both anew from what is durable."""
+        try:
+            await failure
+        except Exception as error:  # noqa: BLE001 - whatever it is, the broker serves no more
+            log_defect("local_broker", error)
+            self._give_up()
+
     async def _open(self, path: Path) -> None:
         from claudemesh.broker.app import Broker
         from claudemesh.broker.config import Settings
@@ -118,7 +127,9 @@ class EmbeddedBroker:
             log_level="warning",
         )
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(Broker(settings))
+            broker = await stack.enter_async_context(Broker(settings))
+            keeper = asyncio.create_task(self._keep(broker.wait_failed()))
+            stack.callback(keeper.cancel)
             self._running = stack.pop_all()
         log_event("local_broker_started")
 

@@ -1,5 +1,6 @@
 """The meshes of one configuration directory: a peer for each, over one keystore and one journal."""
 
+import asyncio
 import contextlib
 import getpass
 import socket
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from claudemesh import transport
-from claudemesh.daemon.logs import log_event
+from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.errors import AddressError, Unreachable, UsageError
 from claudemesh.peer import Peer, Runtime, contents, founding
 from claudemesh.peer.config import Config
@@ -20,6 +21,7 @@ from claudemesh.types import MeshId
 
 FIRST_LINK_TIMEOUT_S: Final = 10.0
 """How long `create` and `join` wait for the first link of their peer; without it they have succeeded all the same."""
+REOPEN_AFTER_S: Final = 5.0
 
 Say = Callable[[str], None]
 
@@ -33,6 +35,7 @@ class Home:
         self._stack = contextlib.AsyncExitStack()
         self._opened: dict[MeshId, tuple[Peer, contextlib.AsyncExitStack]] = {}
         self._sessions: dict[tuple[MeshId, str], PeerSession] = {}
+        self._keepers: dict[MeshId, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         """Take the lock and open keystore and journal.
@@ -166,6 +169,7 @@ class Home:
         async with contextlib.AsyncExitStack() as stack:
             peer = await stack.enter_async_context(Peer(self.keystore, self.journal, mesh, runtime=self._runtime))
             self._opened[mesh] = peer, stack.pop_all()
+        self._keepers[mesh] = asyncio.create_task(self._keep(peer))
         log_event("mesh_opened", mesh=mesh)
         return peer
 
@@ -174,13 +178,29 @@ class Home:
         await self.settle(peer)
         return peer
 
+    async def _keep(self, peer: Peer) -> None:
+        """Open a peer anew when a defect has ended it: what it had in hand is in the journal."""
+        try:
+            await peer.wait_ended()
+        except Exception as error:  # noqa: BLE001 - isolates one mesh; the others go on
+            log_defect("peer", error)
+        await asyncio.sleep(REOPEN_AFTER_S)
+        _, stack = self._opened.pop(peer.mesh)
+        with contextlib.suppress(Exception):  # what ended it is raised once more, and is in the log already
+            await stack.aclose()
+        await self._open(peer.mesh)
+
     async def _close(self, mesh: MeshId) -> None:
-        _, stack = self._opened.pop(mesh)
-        await stack.aclose()
+        keeper = self._keepers.pop(mesh)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        if mesh in self._opened:
+            _, stack = self._opened.pop(mesh)
+            await stack.aclose()
         log_event("mesh_closed", mesh=mesh)
 
     async def _close_peers(self) -> None:
-        for mesh in list(self._opened):
+        for mesh in list(self._keepers):
             await self._close(mesh)
 
 
