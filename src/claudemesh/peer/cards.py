@@ -36,6 +36,8 @@ class CardDirectory:
         self._cards: dict[PeerId, Card] = {}
         self._statements: dict[PeerId, Statement] = {}
         self._asked: set[PeerId] = set()
+        self.ended: set[SessionId] = set()
+        """Every session that its peer ended early, by its newest card."""
 
     async def load(self) -> None:
         """Read the stored cards; they were verified before they were stored."""
@@ -43,7 +45,7 @@ class CardDirectory:
             lambda connection: keys.load_cards(connection, self._membership.mesh)
         ):
             card = identity.open_card(statement)
-            self._cards[card.member], self._statements[card.member] = card, statement
+            self._keep(card, statement)
 
     def begin_link(self) -> None:
         """A new link: every card may have changed meanwhile."""
@@ -129,7 +131,14 @@ class CardDirectory:
 
         await self._journal.write(write)
         for card, statement in fresh:
-            self._cards[card.member], self._statements[card.member] = card, statement
+            self._keep(card, statement)
+
+    def _keep(self, card: Card, statement: Statement) -> None:
+        known = self._cards.get(card.member)
+        if known is not None:
+            self.ended.difference_update(known.dead)
+        self.ended.update(card.dead)
+        self._cards[card.member], self._statements[card.member] = card, statement
 
     def _is_newer(self, card: Card) -> bool:
         member = self._membership.roster.member(card.member)

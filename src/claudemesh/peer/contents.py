@@ -1,11 +1,14 @@
 """Bodies of the protocol's own messages: `cm/receipt`, `cm/nack`, `cm/profile` (docs/spec/delivery.md §4 to §6).
 
+Those of channels are in `channel_contents`.
+
 Receipts and nacks are canonical JSON. A profile holds names in any script, so it is plain JSON, checked by length
 and by character; it is never signed over again, only carried inside a signed message.
 """
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -14,7 +17,7 @@ from claudemesh.crypto import statements
 from claudemesh.errors import Malformed, UsageError
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage
-from claudemesh.types import MessageId, UnixMillis
+from claudemesh.types import Digest, MessageId, UnixMillis
 
 TEXT: Final = "text/plain"
 RECEIPT: Final = "cm/receipt"
@@ -24,6 +27,7 @@ PROFILE: Final = "cm/profile"
 MAX_NAME_CHARACTERS: Final = 40
 MAX_PROFILE_BYTES: Final = 16_384
 MAX_PROFILE_SESSIONS: Final = 64
+MAX_TAGS: Final = 16
 RECEIPT_STAGES: Final = (
     Stage.DELIVERED,
     Stage.HELD,
@@ -38,7 +42,9 @@ _SEPARATORS: Final = frozenset("./#@:,*\\\"'`<>|&;$!?(){}[]")
 _RECEIPT_FIELDS: Final[dict[str, Any]] = {"v": (1,), "r": list}
 _RECEIPT_ROW: Final[dict[str, Any]] = {"id": "hex16", "st": tuple(str(stage) for stage in RECEIPT_STAGES), "at": "int"}
 _RECEIPT_OPTIONAL: Final[dict[str, Any]] = {"note": str}
-_NACK_FIELDS: Final[dict[str, Any]] = {"v": (1,), "id": "hex16", "code": ("stale_key",)}
+_NACK_FIELDS: Final[dict[str, Any]] = {"v": (1,), "id": "hex16", "code": ("stale_key", "no_epoch_key")}
+_NACK_OPTIONAL: Final[dict[str, Any]] = {"ep": "hex32"}
+_TAG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}=[^\s,=]{1,64}\Z")
 
 
 class Receipt(NamedTuple):
@@ -51,17 +57,21 @@ class Receipt(NamedTuple):
 
 
 class Nack(NamedTuple):
-    """The recipient could not open a message: it is to be sealed again."""
+    """The recipient could not open something: a message is to be sealed again, or an epoch's secret handed over."""
 
     message_id: MessageId
+    """For `no_epoch_key`, the first half of the epoch's id."""
     code: str
+    epoch: Digest | None = None
+    """With `no_epoch_key`, and only then."""
 
 
-class SessionLabel(msgspec.Struct, frozen=True):
-    """A session and what its peer calls it."""
+class SessionLabel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A session, what its peer calls it, and the tags by which it is found."""
 
     sess: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     label: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
+    tags: Annotated[list[str], msgspec.Meta(max_length=MAX_TAGS)] = []
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -104,14 +114,17 @@ def read_receipts(body: bytes) -> list[Receipt]:
 
 def write_nack(nack: Nack) -> bytes:
     """Body of a `cm/nack`."""
-    return statements.encode({"v": 1, "id": nack.message_id, "code": nack.code})
+    epoch = {} if nack.epoch is None else {"ep": nack.epoch}
+    return statements.encode({"v": 1, "id": nack.message_id, "code": nack.code, **epoch})
 
 
 def read_nack(body: bytes) -> Nack:
     """Read a `cm/nack`, or raise `Malformed`."""
     value = statements.decode(body)
-    statements.check_fields(value, _NACK_FIELDS)
-    return Nack(value["id"], value["code"])
+    statements.check_fields(value, _NACK_FIELDS, _NACK_OPTIONAL)
+    if (value["code"] == "no_epoch_key") != ("ep" in value):
+        raise Malformed("field", "ep")
+    return Nack(value["id"], value["code"], value.get("ep"))
 
 
 def write_profile(profile: Profile) -> bytes:
@@ -131,6 +144,8 @@ def read_profile(body: bytes) -> Profile:
     for name in (profile.name, profile.device, *labels):
         if name and not is_name(name):
             raise Malformed("field_type", "a name of a profile")
+    if not all(is_tag(tag) for session in profile.sessions for tag in session.tags):
+        raise Malformed("field_type", "a tag of a profile")
     return profile
 
 
@@ -141,6 +156,19 @@ def is_name(name: str) -> bool:
     return all(
         character.isprintable() and not character.isspace() and character not in _SEPARATORS for character in name
     )
+
+
+def is_tag(tag: str) -> bool:
+    """Whether a text may be a tag: `key=value`, the key of 1 to 32 plain characters, the value of 1 to 64 visible ones."""
+    return _TAG.match(tag) is not None and tag.isprintable() and unicodedata.normalize("NFC", tag) == tag
+
+
+def require_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags as a person typed them, each once; raises `UsageError` when one cannot be one."""
+    composed = tuple(dict.fromkeys(unicodedata.normalize("NFC", tag.strip()) for tag in tags))
+    if len(composed) > MAX_TAGS or not all(is_tag(tag) for tag in composed):
+        raise UsageError("usage", f"a session has up to {MAX_TAGS} tags of the form key=value")
+    return composed
 
 
 def require_name(name: str, what: str) -> str:

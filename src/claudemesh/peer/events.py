@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from claudemesh.protocol.delivery import Stage, Witness
-from claudemesh.types import InviteId, MessageId, PeerId, SessionId
+from claudemesh.types import ChannelId, Digest, InviteId, MessageId, PeerId, SessionId
 
 MAX_WAITING_EVENTS: Final = 1_024
 """A watcher that is slower than this loses the oldest events and is told how many."""
@@ -37,7 +37,8 @@ class StageReached:
     """A message of ours came further at `peer`, by the word of `witness`."""
 
     message_id: MessageId
-    peer: PeerId
+    peer: PeerId | ChannelId
+    """The recipient; of a post, also the channel itself."""
     stage: Stage
     witness: Witness
     detail: str = ""
@@ -53,6 +54,7 @@ class MessageArrived:
     session: SessionId | None
     reply_to: MessageId | None
     priority: str
+    channel: ChannelId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class GapNoticed:
 
     sender: PeerId
     missing: int
+    channel: ChannelId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,19 @@ class PeerRevoked:
     """The roster removed a peer."""
 
     peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelsChanged:
+    """A channel was made or named, or its membership changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochHeld:
+    """A secret of a channel's scope is here: what waited for it is opened."""
+
+    scope: ChannelId
+    epoch: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +162,8 @@ Event = (
     | EnvelopeRefused
     | PeerAdmitted
     | PeerRevoked
+    | ChannelsChanged
+    | EpochHeld
     | PresenceChanged
     | NameAmbiguous
     | Frozen

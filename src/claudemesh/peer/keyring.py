@@ -1,5 +1,6 @@
 """This peer's own keys in one mesh, over the keystore: what signs for it, and what opens its messages."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import msgspec
@@ -44,6 +45,11 @@ class Keyring:
     def box_secret(self, box: str) -> bytes | None:
         """The secret of one of our box keys, or None: then nothing else is tried."""
         return self._secrets.get(BoxId(box))
+
+    @property
+    def box_secrets(self) -> Mapping[BoxId, bytes]:
+        """Every box key of ours that is not deleted, with its secret."""
+        return self._secrets
 
     def rotation_due(self, now: UnixMillis) -> bool:
         """Whether a week has passed since the newest box key was made."""

@@ -30,12 +30,14 @@ from claudemesh.protocol.messages import (
     Ok,
     Peers,
     PutCard,
+    PutEpoch,
     Refused,
+    Subscribe,
     Sync,
 )
 from claudemesh.types import BrokerId, UnixMillis
 
-Request = Append | Sync | Attest | PutCard | GetCards | ListPeers | GetAudit
+Request = Append | Sync | Attest | PutCard | GetCards | ListPeers | GetAudit | PutEpoch | Subscribe
 Answer = Log | Appended | Cards | Peers | Audit | Ok
 A = TypeVar("A", bound=Answer)
 

@@ -11,7 +11,7 @@ from claudemesh.crypto.identity import CAPABILITIES, Attestation, SessionKeys
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.peer.runtime import Runtime
-from claudemesh.types import MeshId, PeerId, SessionId, UnixMillis
+from claudemesh.types import ChannelId, MeshId, PeerId, SessionId, UnixMillis
 
 
 @dataclass(slots=True)
@@ -21,17 +21,18 @@ class Session:
     keys: SessionKeys = field(repr=False)
     label: str
     cwd: str
+    tags: tuple[str, ...]
     statement: Statement = field(repr=False)
     attestation: Attestation = field(repr=False)
-    _counters: dict[PeerId, int] = field(default_factory=dict, repr=False)
+    _counters: dict[PeerId | ChannelId, int] = field(default_factory=dict, repr=False)
 
     @property
     def id(self) -> SessionId:
         return self.keys.id
 
-    def next_counter(self, peer: PeerId) -> int:
-        """Allocate the next number of the stream to `peer`, from 1."""
-        self._counters[peer] = number = self._counters.get(peer, 0) + 1
+    def next_counter(self, stream: PeerId | ChannelId) -> int:
+        """Allocate the next number of the stream to a peer or channel, from 1."""
+        self._counters[stream] = number = self._counters.get(stream, 0) + 1
         return number
 
     def renewal_due(self, now: UnixMillis) -> bool:
@@ -51,9 +52,9 @@ class Sessions:
         self.main = self._make("", "")
         """Signs what no agent's session does: receipts, profiles, and messages of the peer as such."""
 
-    def open(self, label: str, cwd: str) -> Session:
+    def open(self, label: str, cwd: str, tags: tuple[str, ...] = ()) -> Session:
         """Make a session with keys of its own."""
-        session = self._make(label, cwd)
+        session = self._make(label, cwd, tags)
         self._open[session.id] = session
         return session
 
@@ -87,10 +88,10 @@ class Sessions:
         session.statement, session.attestation = self._attest(session.keys)
         return session
 
-    def _make(self, label: str, cwd: str) -> Session:
+    def _make(self, label: str, cwd: str, tags: tuple[str, ...] = ()) -> Session:
         keys = identity.session_keys(self._runtime.entropy(64))
         statement, attestation = self._attest(keys)
-        return Session(keys, label, cwd, statement, attestation)
+        return Session(keys, label, cwd, tags, statement, attestation)
 
     def _attest(self, keys: SessionKeys) -> tuple[Statement, Attestation]:
         lifetime_ms = self._runtime.tempo.session_lifetime_ms

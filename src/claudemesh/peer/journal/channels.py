@@ -33,7 +33,7 @@ def load_names(connection: sqlite3.Connection, mesh: MeshId) -> list[NameRow]:
     rows = connection.execute(
         "SELECT channel, name, topic, teller, told_at, announced FROM channel_names WHERE mesh = ?", (mesh,)
     )
-    return [NameRow(*row[:5], bool(row[5])) for row in rows]
+    return [NameRow(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in rows]
 
 
 def save_name(connection: sqlite3.Connection, mesh: MeshId, row: NameRow) -> None:

@@ -176,8 +176,8 @@ def load_parked(connection: sqlite3.Connection, mesh: MeshId, epochs: Collection
             " WHERE mesh = ? AND epoch = ?",
             (mesh, epoch),
         )
-        found += [ParkedPost(*row[:4], _statement_decoder.decode(row[4]), *row[5:]) for row in rows]
-    return sorted(found)
+        found += [ParkedPost(row[0], row[1], row[2], row[3], _statement_decoder.decode(row[4]), row[5], row[6]) for row in rows]
+    return sorted(found, key=lambda post: post.id)
 
 
 def parked_epochs(connection: sqlite3.Connection, mesh: MeshId) -> set[Digest]:

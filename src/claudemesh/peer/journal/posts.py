@@ -64,25 +64,13 @@ class PostRow(NamedTuple):
 
 
 class SealedPost(NamedTuple):
-    """What sealing adds to a row; frame and signature are what a member can share of it later."""
+    """What sealing adds to a row."""
 
     id: int
     attestation: str
     counter: int
     epoch: Digest
     envelope: bytes
-    frame: bytes
-    signature: bytes
-
-
-class OwnPost(NamedTuple):
-    """An accepted post of our own, as evidence."""
-
-    message_id: MessageId
-    frame: bytes
-    signature: bytes
-    attestation: str
-    accepted_at: UnixMillis
 
 
 def enqueue(connection: sqlite3.Connection, mesh: MeshId, draft: PostDraft) -> None:
@@ -137,8 +125,8 @@ def mark_sealed(
     """Store sealed posts with those who may confirm them, before any of them is transmitted."""
     for message_id, post, recipients in posts:
         connection.execute(
-            "UPDATE posts SET state = 'sealed', attestation = ?, counter = ?, epoch = ?, envelope = ?, frame = ?,"
-            " signature = ? WHERE id = ?",
+            "UPDATE posts SET state = 'sealed', attestation = ?, counter = ?, epoch = ?, envelope = ?"
+            " WHERE id = ?",
             (*post[1:], post.id),
         )
         connection.executemany(
@@ -150,9 +138,9 @@ def mark_sealed(
 def settle(
     connection: sqlite3.Connection, row_ids: Sequence[int], outcome: Outcome, accepted_at: UnixMillis | None
 ) -> None:
-    """Close posts: they are not submitted again. The text stays as local history."""
+    """Close posts: they are not submitted again. What was accepted stays as local history, as it was sealed."""
     connection.executemany(
-        "UPDATE posts SET state = ?, envelope = NULL, accepted_at = coalesce(accepted_at, ?) WHERE id = ?",
+        "UPDATE posts SET state = ?, accepted_at = coalesce(accepted_at, ?) WHERE id = ?",
         [(outcome.value, accepted_at, row_id) for row_id in row_ids],
     )
 
@@ -195,16 +183,6 @@ def load_of_channel(connection: sqlite3.Connection, mesh: MeshId, channel: Chann
         (mesh, channel, limit),
     )
     return [_row(row) for row in rows][::-1]
-
-
-def load_own_frames(connection: sqlite3.Connection, mesh: MeshId, channel: ChannelId, limit: int) -> list[OwnPost]:
-    """The last accepted posts to a channel, as they were signed."""
-    rows = connection.execute(
-        "SELECT message_id, frame, signature, attestation, accepted_at FROM posts WHERE mesh = ? AND channel = ?"
-        " AND accepted_at IS NOT NULL AND frame IS NOT NULL ORDER BY id DESC LIMIT ?",
-        (mesh, channel, limit),
-    )
-    return [OwnPost(*row) for row in rows][::-1]
 
 
 def _row(row: tuple[Any, ...]) -> PostRow:

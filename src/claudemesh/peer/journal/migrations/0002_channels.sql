@@ -84,7 +84,8 @@ CREATE TABLE subscriptions (
     PRIMARY KEY (mesh, channel)
 ) WITHOUT ROWID;
 
--- The outbox of channels: one row per post. `envelope` is the frame as it was first transmitted, under `epoch`.
+-- The outbox of channels: one row per post. `envelope` is the frame under `epoch`; once accepted it is
+-- kept as local history, which a member may share.
 CREATE TABLE posts (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     mesh         TEXT    NOT NULL,
@@ -104,8 +105,6 @@ CREATE TABLE posts (
     counter      INTEGER,
     epoch        TEXT,
     envelope     BLOB,
-    frame        BLOB,
-    signature    BLOB,
     accepted_at  INTEGER,
     stage        TEXT    NOT NULL DEFAULT 'queued',
     witness      TEXT    NOT NULL DEFAULT 'sender',
