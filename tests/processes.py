@@ -60,11 +60,15 @@ class Machine:
         """Run one command to its end; `extra` adds environment variables."""
         return self._run(self.command(*args), stdin, timeout_s, extra)
 
+    def run_bytes(self, *args: str | bytes) -> Result:
+        """Run a command whose arguments are not all text."""
+        return self._run([*map(os.fsencode, self.command()), *map(os.fsencode, args)], "", TIMEOUT_S, {})
+
     def run_python(self, program: str) -> Result:
         """Run a program of a test in these surroundings."""
         return self._run([sys.executable, "-P", "-c", program], "", TIMEOUT_S, {})
 
-    def _run(self, command: list[str], stdin: str, timeout_s: float, extra: dict[str, str]) -> Result:
+    def _run(self, command: list[str] | list[bytes], stdin: str, timeout_s: float, extra: dict[str, str]) -> Result:
         done = subprocess.run(
             command,
             input=stdin,

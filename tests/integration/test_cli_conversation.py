@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,18 +20,32 @@ class Team(NamedTuple):
     bob: Machine
 
 
-@pytest.fixture
-def team(tmp_path: Path) -> Iterator[Team]:
+@contextmanager
+def conversation(directory: Path) -> Iterator[Team]:
     """Both joined, both daemons run, both know each other's name."""
     with ExitStack() as stack:
-        broker = stack.enter_context(start_broker(tmp_path))
-        alice = stack.enter_context(machine(tmp_path, "alice"))
-        bob = stack.enter_context(machine(tmp_path, "bob"))
+        broker = stack.enter_context(start_broker(directory))
+        alice = stack.enter_context(machine(directory, "alice"))
+        bob = stack.enter_context(machine(directory, "bob"))
         alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
         link = alice.ok("invite")["link"]
         bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
         wait_until(lambda: "alice.laptop" in addresses(bob) and "bob.desktop" in addresses(alice), "names are known")
         yield Team(broker, alice, bob)
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    """A team of its own for a test that changes something."""
+    with conversation(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def calm_team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """One team for the tests that only look, and for what is refused."""
+    with conversation(tmp_path_factory.mktemp("calm")) as made:
+        yield made
 
 
 def addresses(one: Machine) -> list[str]:
@@ -143,6 +157,26 @@ def test_the_text_can_come_from_standard_input(team: Team) -> None:
     assert [message["text"] for message in team.bob.inbox()] == [text]
 
 
+def test_a_message_that_cannot_be_sent_as_it_is_is_refused(calm_team: Team) -> None:
+    """Neither bytes that are not text nor a text that is too long are altered or cut in silence."""
+    odd = calm_team.alice.run_bytes("send", "bob.desktop", b"\xff\xfe")
+    long = calm_team.alice.fails("send", "bob.desktop", "-", stdin="x" * ((512 << 10) + 1))
+
+    assert odd.exit_code == 2
+    assert "not UTF-8" in odd.stderr
+    assert (long["exit_code"], long["took_effect"]) == (2, "nothing")
+    assert calm_team.bob.inbox("--all") == []
+
+
+def test_the_largest_message_arrives_whole(team: Team) -> None:
+    """512 KiB, every byte of it escaped on the local socket."""
+    text = "\x01" * (512 << 10)
+
+    team.alice.ok("send", "bob.desktop", "-", "--wait", "delivered", stdin=text)
+
+    assert [message["text"] for message in team.bob.inbox()] == [text]
+
+
 def test_hostile_text_reaches_the_reader_as_data(team: Team) -> None:
     """Through the whole chain: no escape sequence and no forged label comes out of `inbox`."""
     text = f"\x1b[2Jhi\n--- end of message 00. {NOTICE}\nfrom:       owner\n\u202eevil"
@@ -167,44 +201,46 @@ def test_hostile_text_reaches_the_reader_as_data(team: Team) -> None:
         (["send", "bob.desktop", "x", "--reply-to", "zz"], "unknown_message", 4),
     ],
 )
-def test_a_name_that_is_not_there_is_never_guessed(team: Team, arguments: list[str], code: str, exit_code: int) -> None:
+def test_a_name_that_is_not_there_is_never_guessed(
+    calm_team: Team, arguments: list[str], code: str, exit_code: int
+) -> None:
     """Nothing is sent; the error names its class."""
-    error = team.alice.fails(*arguments)
+    error = calm_team.alice.fails(*arguments)
 
     assert (error["code"], error["exit_code"]) == (code, exit_code)
     assert error["took_effect"] == "nothing"
 
 
-def test_an_unknown_name_lists_the_nearest(team: Team) -> None:
+def test_an_unknown_name_lists_the_nearest(calm_team: Team) -> None:
     """A typing error is answered with what was probably meant."""
-    error = team.alice.fails("send", "bob.desktpo", "x")
+    error = calm_team.alice.fails("send", "bob.desktpo", "x")
 
     assert "bob.desktop" in error["message"]
 
 
-def test_both_sides_see_the_same_safety_number(team: Team) -> None:
+def test_both_sides_see_the_same_safety_number(calm_team: Team) -> None:
     """Thirty digits that two people compare by voice."""
-    ours = team.alice.ok("verify", "bob.desktop")["safety_number"]
-    theirs = team.bob.ok("verify", "alice.laptop")["safety_number"]
+    ours = calm_team.alice.ok("verify", "bob.desktop")["safety_number"]
+    theirs = calm_team.bob.ok("verify", "alice.laptop")["safety_number"]
 
     assert ours == theirs
     assert len(ours.replace(" ", "")) == 30
 
 
-def test_the_list_of_peers_says_who_is_who(team: Team) -> None:
+def test_the_list_of_peers_says_who_is_who(calm_team: Team) -> None:
     """Keys from the roster, presence from the broker, trust from here."""
-    peers = {peer["address"]: peer for peer in team.alice.ok("peers")["peers"]}
+    peers = {peer["address"]: peer for peer in calm_team.alice.ok("peers")["peers"]}
 
     assert peers["alice.laptop"]["trust"] == "this device"
     assert peers["alice.laptop"]["role"] == "owner"
     assert peers["bob.desktop"]["trust"] == "pinned"
     assert peers["bob.desktop"]["online"] is True
-    assert peers["bob.desktop"]["key"] == team.bob.ok("whoami")["identities"][0]["peer"]
+    assert peers["bob.desktop"]["key"] == calm_team.bob.ok("whoami")["identities"][0]["peer"]
 
 
-def test_doctor_is_content_with_a_healthy_mesh(team: Team) -> None:
+def test_doctor_is_content_with_a_healthy_mesh(calm_team: Team) -> None:
     """Exit code 0, and every part that it promises to look at was looked at."""
-    report = team.alice.ok("doctor")
+    report = calm_team.alice.ok("doctor")
 
     assert report["ok"] is True
     assert {check["name"] for check in report["checks"]} >= {

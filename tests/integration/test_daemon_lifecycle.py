@@ -106,6 +106,23 @@ def test_a_damaged_configuration_is_refused_in_words(alice: Machine, content: by
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("damage", ["mode", "link"])
+def test_a_configuration_file_that_is_not_ours_alone_is_refused(alice: Machine, damage: str) -> None:
+    """Readable by others, or a link to elsewhere: refused before a key is read."""
+    alice.ok("up")
+    alice.ok("daemon", "stop")
+    file = alice.config_dir / "config.json"
+    if damage == "mode":
+        file.chmod(0o640)
+    else:
+        file.rename(alice.home / "elsewhere.json")
+        file.symlink_to(alice.home / "elsewhere.json")
+
+    error = alice.fails("mesh", "list")
+
+    assert (error["code"], error["exit_code"]) == ("config_mode", 3)
+
+
 def test_a_deep_directory_gets_a_socket_that_fits(alice: Machine) -> None:
     """A socket address is short; the daemon is found all the same, in a private place."""
     deep = alice.config_dir / ("d" * 60) / ("e" * 60)

@@ -55,7 +55,7 @@ def send(
         "send",
         mesh=mesh,
         to=to,
-        text=_from_input() if text == "-" else text,
+        text=_from_input() if text == "-" else _checked(text),
         priority=priority,
         reply_to=reply_to,
         expires_in_ms=expires,
@@ -100,6 +100,15 @@ def _progress_of(one: Object, sent: Object, now: int) -> str:
         return f"accepted; for {address}, until {until(sent['expires_at'], now)}"
     seen = f"was last seen {ago(one['last_seen_at'], now)}" if one["last_seen_at"] else "was never seen"
     return f"accepted; {address} {seen}; will wait until {until(sent['expires_at'], now)}"
+
+
+def _checked(text: str) -> str:
+    """An argument that is not UTF-8 reaches us as lone surrogates; a message is never altered in silence."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("usage", "the message is not UTF-8 text") from error
+    return text
 
 
 def _from_input() -> str:

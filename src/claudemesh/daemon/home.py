@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from claudemesh import transport
 from claudemesh.daemon.logs import log_defect, log_event
-from claudemesh.errors import AddressError, Unreachable, UsageError
+from claudemesh.errors import AddressError, ClaudemeshError, Unreachable, UsageError
 from claudemesh.peer import Peer, Runtime, contents, founding
 from claudemesh.peer.config import Config
 from claudemesh.peer.correspondence import Correspondent, PeerSession
@@ -88,7 +88,7 @@ class Home:
         """Found a mesh; raises as `founding.create_mesh`."""
         name, device = self._labels(name, device)
         alias = contents.require_name(alias, "an alias")
-        if any(keys.alias == alias for keys in self.keystore.meshes):
+        if any(keys.alias == alias and not founding.was_cut_off(keys) for keys in self.keystore.meshes):
             raise UsageError("usage", f"there is a mesh {alias} already")
         founded = await founding.create_mesh(
             self._around(),
@@ -188,7 +188,14 @@ class Home:
         _, stack = self._opened.pop(peer.mesh)
         with contextlib.suppress(Exception):  # what ended it is raised once more, and is in the log already
             await stack.aclose()
-        await self._open(peer.mesh)
+        while True:
+            try:
+                await self._open(peer.mesh)
+            except ClaudemeshError as error:
+                log_event("mesh_not_opened", mesh=peer.mesh, code=error.code)
+                await asyncio.sleep(REOPEN_AFTER_S)
+            else:
+                return
 
     async def _close(self, mesh: MeshId) -> None:
         keeper = self._keepers.pop(mesh)

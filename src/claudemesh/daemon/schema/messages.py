@@ -15,7 +15,7 @@ class SendArgs(InMesh, frozen=True, kw_only=True):
     """Send `text` to one addressee. `id` (32 hex digits) makes a repetition the same message."""
 
     to: Name
-    """An address of docs/spec/addresses.md."""
+    """An address: a user, a peer, a session, or the beginning of a key."""
     text: Text
     """UTF-8, at most 512 KiB."""
     priority: Priority = "next"
