@@ -45,7 +45,7 @@ def measure() -> dict[str, Figure]:
     return {
         "e2e_100x1000_s": Figure(round(seconds, 1), "s", note=f"{delivered / seconds:,.0f} messages/s"),
         "e2e_delivered": Figure(
-            delivered, "messages", note=f"of {PEERS * MESSAGES:,}; {note}; broker CPU {spent:.0f} s"
+            delivered, "messages", note=f"of {PEERS * MESSAGES:,}; {note}; broker CPU {spent:.0f} s, peers {cpu:.0f} s"
         ),
     }
 
@@ -77,12 +77,13 @@ def _load(workers: "list[subprocess.Popen[str]]", path: Path, link: str) -> tupl
         _tell(worker, {"root": str(path), "link": link})
     ids = [one for worker in workers for one in _answer(worker)["ids"]]
     print(f"  {len(ids)} peers joined and connected after {time.monotonic() - began:.0f} s", flush=True)
+    before = [processes.cpu_s(worker.pid) for worker in workers]
     started = time.time()
     for worker in workers:
         _tell(worker, {"ids": ids, "messages": MESSAGES})
     results = [_answer(worker) for worker in workers]
-    for worker, result in zip(workers, results, strict=True):
-        result["cpu_s"] = processes.cpu_s(worker.pid)
+    for worker, result, used in zip(workers, results, before, strict=True):
+        result["cpu_s"] = processes.cpu_s(worker.pid) - used
         _tell(worker, {})
     return results, started
 

@@ -37,7 +37,7 @@ def directory_of(root: Path, index: int) -> Path:
 
 
 def recipient_of(index: int, number: int, peers: int) -> int:
-    """Every peer writes to all the others in turn, ten messages to each before the next."""
+    """Every peer writes to all the others in turn, ten messages at once to each."""
     return (index + 1 + number // IN_A_ROW % (peers - 1)) % peers
 
 
@@ -127,8 +127,9 @@ async def _exchange(peers: list[Peer], first: int, ids: list[PeerId], messages: 
 
 
 async def _send(peer: Peer, index: int, ids: list[PeerId], messages: int) -> None:
-    for number in range(messages):
-        await peer.send(ids[recipient_of(index, number, len(ids))], TEXT)
+    for start in range(0, messages, IN_A_ROW):
+        to = ids[recipient_of(index, start, len(ids))]
+        await asyncio.gather(*(peer.send(to, TEXT) for _ in range(min(IN_A_ROW, messages - start))))
 
 
 async def _until_quiet(peers: list[Peer]) -> None:
