@@ -15,6 +15,7 @@ from claudemesh.errors import (
     Malformed,
     Refused,
     RosterConflict,
+    RosterRefused,
     Unreachable,
     UsageError,
 )
@@ -66,7 +67,8 @@ def test_the_largest_message_fits_in_a_frame() -> None:
     [
         (UsageError("usage", "no"), 2, "nothing"),
         (LocalError("disk"), 3, "nothing"),
-        (LocalError("internal"), 3, "unknown"),
+        (LocalError("internal"), 1, "unknown"),
+        (RosterRefused("denied"), 5, "nothing"),
         (AddressError("unknown_address", "bbo"), 4, "nothing"),
         (Refused("mailbox_full"), 5, "nothing"),
         (LinkRefused("invite_expired"), 5, "nothing"),

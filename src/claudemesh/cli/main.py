@@ -111,7 +111,9 @@ def main() -> NoReturn:
     except OSError as error:
         _leave(error_object(LocalError("disk", _os_error(error))), as_json)
     except Exception as error:  # noqa: BLE001 - a defect must not show a stack trace that holds a secret
-        _leave(error_object(LocalError("internal", type(error).__name__)) | {"exit_code": 1}, as_json)
+        if os.environ.get("CLAUDEMESH_DEBUG"):
+            raise
+        _leave(error_object(LocalError("internal", type(error).__name__)), as_json)
     sys.exit(exit_code if isinstance(exit_code, int) else 0)
 
 
