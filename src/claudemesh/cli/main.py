@@ -110,10 +110,12 @@ def main() -> NoReturn:
         sys.exit(0)
     except OSError as error:
         _leave(error_object(LocalError("disk", _os_error(error))), as_json)
-    except Exception as error:  # noqa: BLE001 - a defect must not show a stack trace that holds a secret
+    except Exception as error:  # a defect: its text may quote what was typed, so that only its type is shown
         if os.environ.get("CLAUDEMESH_DEBUG"):
             raise
-        _leave(error_object(LocalError("internal", type(error).__name__)), as_json)
+        from claudemesh.daemon.logs import where_of
+
+        _leave(error_object(LocalError("internal", f"{type(error).__name__} at {where_of(error)}")), as_json)
     sys.exit(exit_code if isinstance(exit_code, int) else 0)
 
 

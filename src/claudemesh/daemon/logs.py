@@ -35,9 +35,13 @@ def log_event(event: str, *, level: int = logging.INFO, **fields: str | int) -> 
 
 def log_defect(op: str, error: BaseException) -> None:
     """Write where an unexpected error came from: its type and the lines of code, never its text."""
+    log_event("defect", level=logging.ERROR, op=op, kind=type(error).__name__, where=where_of(error))
+
+
+def where_of(error: BaseException) -> str:
+    """The innermost lines of code that an error came through."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-6:]))
-    log_event("defect", level=logging.ERROR, op=op, kind=type(error).__name__, where=where)
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-6:]))
 
 
 def open_log(path: Path) -> logging.Handler:
