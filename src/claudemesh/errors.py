@@ -259,7 +259,7 @@ class LocalError(ClaudemeshError):
     exit_code = 3
     CODES: ClassVar[dict[str, str]] = {
         "config_mode": "Others can read or change the configuration; make it yours alone with the printed chmod.",
-        "config_damaged": "The configuration cannot be read; restore it with `claudemesh restore FILE`.",
+        "config_damaged": "The configuration cannot be read: move config.json away, then `claudemesh restore FILE`.",
         "config_locked": "Another claudemesh process holds this configuration directory.",
         "config_exists": "There is a configuration already; nothing is overwritten without --force.",
         "disk": "The disk refuses to store anything: free some space and try again.",

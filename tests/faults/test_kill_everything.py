@@ -5,6 +5,7 @@ Three users' daemons and a broker are killed at random and at chosen moments whi
 """
 
 import os
+import queue
 import random
 import threading
 from collections import Counter
@@ -25,6 +26,8 @@ from tests.processes import BrokerProcess, Machine, free_port, machine, wait_unt
 KILLS: Final = int(os.environ.get("FAULTS", "200"))
 SEED: Final = os.environ.get("FAULTS_SEED") or f"{random.SystemRandom().getrandbits(32):08x}"
 USERS: Final = ("alice", "bob", "carol")
+WRITERS: Final = 4
+"""For each user, so that messages are always in flight."""
 HEALS_WITHIN_S: Final = 120
 SECONDS_PER_KILL: Final = 4
 _DELIVERED_STAGES: Final = {"delivered", "offered", "read", "replied"}
@@ -81,10 +84,12 @@ class Life:
         self._others: list[Citizen] = []
         for user, daemon in world.daemons.items():
             others = {other: f"{other}.box" for other in USERS if other != user}
-            sender = Sender(others, daemon, self.seen, random.Random(f"{SEED} sender {user}"), self._writing)
+            answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+            for number in range(WRITERS):
+                rng = random.Random(f"{SEED} sender {user} {number}")
+                self._senders.append(Sender(others, answers, daemon, self.seen, rng, self._writing))
             rest = (daemon, self.seen, random.Random(f"{SEED} reader {user}"), self._living)
-            self._senders.append(sender)
-            self._others += [Asker(*rest), Agent(sender.answers, *rest)]
+            self._others += [Asker(*rest), Agent(answers, *rest)]
 
     def begin(self) -> None:
         for citizen in (*self._senders, *self._others):

@@ -79,6 +79,8 @@ class Citizen:
     def _guarded(self) -> None:
         try:
             self.live()
+        except AnsweredError as error:
+            self.failures.append(AssertionError(f"{type(self).__name__} of {self.daemon.name}: {error.error}"))
         except Exception as error:  # noqa: BLE001 - a thread's failure is raised by `join`
             self.failures.append(error)
         finally:
@@ -88,17 +90,16 @@ class Citizen:
 class Sender(Citizen):
     """A user who writes to everybody, under ids of its own so that a repeated request is the same message."""
 
-    def __init__(self, others: dict[str, str], *citizen: Any) -> None:
+    def __init__(self, others: dict[str, str], answers: "queue.SimpleQueue[tuple[str, str]]", *citizen: Any) -> None:
+        """`others` are addresses by user, `answers` messages to answer: who wrote them, and their ids."""
         super().__init__(*citizen)
         self._others = others
-        """Addresses by user."""
-        self.answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        """Messages to answer: who wrote them, and their ids."""
+        self._answers = answers
 
     def live(self) -> None:
         while not self.stop.is_set():
             try:
-                to, reply_to = self.answers.get(timeout=self.rng.uniform(0.01, 0.2))
+                to, reply_to = self._answers.get(timeout=self.rng.uniform(0.01, 0.2))
             except queue.Empty:
                 to, reply_to = self.rng.choice(sorted(self._others)), ""
             self.send(to, reply_to)

@@ -90,6 +90,8 @@ async def create_mesh(
     """
     name, device = contents.require_name(name, "a name"), contents.require_name(device, "a device")
     keystore, runtime = around.keystore, around.runtime
+    for keys in [keys for keys in keystore.meshes if keys.alias == alias and was_cut_off(keys)]:
+        await _withdraw(around, keys)
     progress("asking the broker for its key")
     broker = await broker_at(around.connect, broker_url, runtime)
     secret = runtime.entropy(SECRET_BYTES) if with_recovery else None
@@ -131,6 +133,11 @@ async def create_mesh(
     keystore.put_mesh(msgspec.structs.replace(keys, joining=False))
     keystore.set_labels(name, device)
     return Founded(mesh, keys.alias, write_recovery(secret) if secret is not None else None)
+
+
+def was_cut_off(keys: MeshKeys) -> bool:
+    """Whether a `create_mesh` that was killed left these keys: nobody has seen the mesh or its recovery words."""
+    return keys.joining and keys.log == LogPin(0, keys.mesh)
 
 
 async def join(
