@@ -138,6 +138,11 @@ class Uplink:
         attempt = 0
         while True:
             was_ready, error = await self._one_link()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A task group that is cancelled while one of its tasks fails reports only the failure.
+                raise asyncio.CancelledError
+            _stop_if_cancelled()
             attempt = 0 if was_ready else attempt + 1
             retry_ms = self._retry_in_ms(attempt, error)
             code, detail = (error.code, error.detail) if isinstance(error, ClaudemeshError) else ("internal", "")
@@ -322,6 +327,13 @@ class Uplink:
     def address(self) -> BrokerAddress:
         """What the keystore is to remember of the broker."""
         return BrokerAddress(self.url, self.broker)
+
+
+def _stop_if_cancelled() -> None:
+    """A task group whose child fails while it is cancelled reports the failure and forgets the cancellation."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _cause(error: BaseException) -> Exception:
