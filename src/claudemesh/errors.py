@@ -223,6 +223,8 @@ class Refused(ClaudemeshError):
         "invalid": "The broker found the request invalid.",
         "revoked": "The recipient was removed from the mesh before it fetched the message.",
         "not_supported": "The other side does not support this request.",
+        "blocked": "The recipient has blocked you: talk to the person by another way.",
+        "not_granted": "The recipient has not granted this to you; it can with `claudemesh grant`.",
     }
     RETRYABLE = frozenset({"cas", "stale_roster", "mailbox_full", "rate_limited", "draining", "storage"})
 

@@ -12,7 +12,7 @@ It never guesses: two candidates are an error, and a name that two users bear ad
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from claudemesh.errors import AddressError
@@ -55,6 +55,8 @@ class Target:
 
     peers: tuple[PeerId, ...]
     session: SessionId | None = None
+    user: UserId | None = field(default=None, compare=False)
+    """Where the address is a user's: a decision about it is about later devices, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ def _peer_candidate(peer: KnownPeer) -> _Candidate:
 def _user_candidate(title: str, user: UserId, peers: Sequence[KnownPeer], own: PeerId) -> _Candidate:
     theirs = [peer for peer in peers if peer.user == user]
     others = tuple(peer.id for peer in theirs if peer.id != own) or (own,)
-    return _Candidate(f"{title} [{user[:8]}]", any(peer.online for peer in theirs), Target(others))
+    return _Candidate(f"{title} [{user[:8]}]", any(peer.online for peer in theirs), Target(others, user=user))
 
 
 def _nearest(wanted: str, peers: Sequence[KnownPeer]) -> str:
