@@ -2,17 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from claudemesh.broker.audit import checkpoint
 from claudemesh.broker.store.base import (
     Acknowledgement,
     AuditEvent,
+    Expired,
     LinkId,
     SessionRow,
     Store,
@@ -21,11 +18,11 @@ from claudemesh.broker.store.base import (
     Undelivered,
     Usage,
 )
-from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.crypto.primitives import signing_key
 from claudemesh.protocol import limits
 from claudemesh.protocol.audit_view import AuditView, verify
 from claudemesh.types import ZERO_DIGEST, BrokerId, Digest, MeshId, MessageId, PeerId, SessionId, UnixMillis
+from tests.contract.conftest import Reopen
 
 MESH, OTHER_MESH = MeshId("ab" * 32), MeshId("ac" * 32)
 ALICE, BOB, CAROL = PeerId("a1" * 32), PeerId("b2" * 32), PeerId("c3" * 32)
@@ -33,40 +30,6 @@ NOW = UnixMillis(1_800_000_000_000)
 LATER = UnixMillis(NOW + limits.HOUR_MS)
 LINK, SECOND_LINK = LinkId(1), LinkId(2)
 BROKER_KEY = signing_key(b"\x07" * 32)
-
-Reopen = Callable[[], Awaitable[Store]]
-
-
-@pytest.fixture(params=["sqlite", "sqlite-in-memory"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    path = tmp_path / "broker.sqlite3" if request.param == "sqlite" else None
-    return lambda: SqliteStore(path)
-
-
-@pytest.fixture
-async def store(backend: Callable[[], Store]) -> AsyncIterator[Store]:
-    opened = backend()
-    await opened.open()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def reopen(tmp_path: Path) -> AsyncIterator[Reopen]:
-    """Closes the durable store, if it is open, and opens it anew."""
-    current: list[Store] = []
-
-    async def again() -> Store:
-        if current:
-            await current.pop().close()
-        current.append(SqliteStore(tmp_path / "broker.sqlite3"))
-        await current[0].open()
-        return current[0]
-
-    yield again
-    if current:
-        await current.pop().close()
-
 
 _ids = count(1)
 
@@ -379,11 +342,11 @@ async def test_what_expires_is_deleted_and_its_sender_is_told(store: Store) -> N
     early = await store.expire(UnixMillis(LATER - 1), 100, notice)
     lost = await store.expire(LATER, 100, notice)
 
-    assert early == []
-    assert lost == [Undelivered(MESH, BOB, ALICE, short.id)]
+    assert early == Expired(0, [])
+    assert lost == Expired(1, [Undelivered(MESH, BOB, ALICE, short.id)])
     assert [row.q for row in await store.lease(MESH, BOB, LINK, LATER, 10)] == [kept.q]
     [told] = await store.lease(MESH, ALICE, SECOND_LINK, LATER, 10)
-    assert (told.kind, told.payload, told.attestation) == ("sys", notice(lost[0]), None)
+    assert (told.kind, told.payload, told.attestation) == ("sys", notice(lost.letters[0]), None)
     assert told.q > answer.q
     assert '"event_type":"expire"' in (await verified(store))[-1]
 
@@ -395,7 +358,7 @@ async def test_a_notice_that_expires_causes_no_further_notice(store: Store) -> N
 
     lost = await store.expire(UnixMillis(LATER + limits.QUEUE_LIFETIME_MS), 100, notice)
 
-    assert lost == []
+    assert lost == Expired(1, [])
     assert await store.mailbox_usage(MESH, ALICE) == Usage(0, 0)
 
 
@@ -407,8 +370,8 @@ async def test_expiry_is_limited_and_takes_the_oldest_first(store: Store) -> Non
     first = await store.expire(LATER, 2, notice)
     second = await store.expire(LATER, 2, notice)
 
-    assert [item.id for item in first] == [sent[1].id, sent[2].id]
-    assert [item.id for item in second] == [sent[0].id]
+    assert [item.id for item in first.letters] == [sent[1].id, sent[2].id]
+    assert [item.id for item in second.letters] == [sent[0].id]
 
 
 async def test_the_mailbox_of_a_revoked_peer_is_dropped_and_every_sender_is_told(store: Store) -> None:

@@ -138,13 +138,13 @@ class Leasing:
                 self._metrics.store_failures += 1
 
     async def _expire_some(self) -> int:
-        letters = await self._store.expire(self._clock(), EXPIRE_ROWS, self._notice("expired"))
-        self._metrics.envelopes_expired += len(letters)
-        for mesh_id in {letter.mesh for letter in letters}:
+        expired = await self._store.expire(self._clock(), EXPIRE_ROWS, self._notice("expired"))
+        self._metrics.envelopes_expired += expired.rows
+        for mesh_id in {letter.mesh for letter in expired.letters}:
             mesh = self._directory.cached(mesh_id)
             if mesh is not None:
-                self.undelivered(mesh, [letter for letter in letters if letter.mesh == mesh_id])
-        return len(letters)
+                self.undelivered(mesh, [letter for letter in expired.letters if letter.mesh == mesh_id])
+        return expired.rows
 
     async def _lease_due(self, rung: UnixMillis) -> UnixMillis:
         now = self._clock()

@@ -12,7 +12,9 @@ import msgspec
 from claudemesh.crypto.statements import Body, FieldType, labelled
 from claudemesh.types import Digest, Priority
 
-EventType = Literal["send", "acknowledge", "append", "connect", "disconnect", "expire", "drop", "refuse"]
+EventType = Literal[
+    "send", "post", "epoch", "acknowledge", "append", "connect", "disconnect", "expire", "drop", "refuse"
+]
 """What may happen in a mesh, as far as the audit log knows."""
 Reason = Literal[
     "cas",
@@ -20,6 +22,7 @@ Reason = Literal[
     "draining",
     "expired",
     "invalid",
+    "left",
     "limit",
     "lost",
     "mailbox_full",

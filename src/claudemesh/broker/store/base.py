@@ -11,12 +11,14 @@ from typing import Literal, NewType, Protocol
 import msgspec
 
 from claudemesh.protocol.audit_rows import EventType, Reason
-from claudemesh.types import Digest, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
+from claudemesh.types import ChannelId, Digest, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
 
 LinkId = NewType("LinkId", int)
 """One open link of this broker process; a number is never used for a second link."""
-Kind = Literal["dm", "sys"]
-"""An envelope of a peer, or a notice of the broker."""
+Kind = Literal["dm", "post", "epoch", "sys"]
+"""A direct message, a channel message, a channel's epoch, or a notice of the broker."""
+SharedKind = Literal["post", "epoch"]
+"""What goes into many mailboxes."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -53,6 +55,51 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     accepted_at: UnixMillis
 
 
+class Recipient(msgspec.Struct, frozen=True, gc=False):
+    """One of the mailboxes that something goes into."""
+
+    peer: PeerId
+    lease: LinkId | None = None
+    """As in `Submission`."""
+    slot: str = ""
+    """This peer's slot of an epoch."""
+
+
+class FanOut(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One channel message, or one epoch, for many mailboxes; admitted by policy."""
+
+    mesh: MeshId
+    sender: PeerId
+    kind: SharedKind
+    channel: ChannelId
+    """The channel of a message, the scope of an epoch."""
+    id: str
+    """Of the message, or of the epoch."""
+    priority: Priority | None
+    size: int
+    """Bytes that count against the quota of each mailbox, although the payload is stored once."""
+    expires_at: UnixMillis
+    attestation: Digest
+    payload: bytes
+    recipients: Sequence[Recipient]
+    """Each peer once; may be empty."""
+    not_before: UnixMillis | None = None
+
+
+class FannedOut(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a `FanOut`: for each recipient, in their order, its row and whether it is leased.
+
+    A duplicate gets the audit row and the time of the first one, and no rows.
+    """
+
+    qs: Sequence[int]
+    leased: Sequence[bool]
+    duplicate: bool
+    audit_n: int
+    audit_hash: Digest
+    accepted_at: UnixMillis
+
+
 class Leased(msgspec.Struct, frozen=True, gc=False):
     """One mailbox row that now belongs to one link until that link acknowledges it or ends."""
 
@@ -61,6 +108,7 @@ class Leased(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     payload: bytes
     attestation: Digest | None
+    slot: str = ""
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -80,11 +128,26 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False):
     id: MessageId
 
 
+class Expired(msgspec.Struct, frozen=True, gc=False):
+    """What one call of `expire` deleted: how many rows, and the envelopes among them whose senders were told."""
+
+    rows: int
+    letters: Sequence[Undelivered]
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """What one mailbox holds."""
 
     rows: int
     size: int
+
+
+class Subscription(msgspec.Struct, frozen=True, gc=False):
+    """That a peer wants, or does not want, the posts of a channel, where that is not the rule."""
+
+    channel: ChannelId
+    peer: PeerId
+    wanted: bool
 
 
 class MeshRow(msgspec.Struct, frozen=True, gc=False):
@@ -161,6 +224,13 @@ class Store(Protocol):
         the first one's answer. A few large calls cost less than many small ones: gather while one is under way.
         """
 
+    async def fan_out(self, fan_outs: Sequence[FanOut], now: UnixMillis) -> list[FannedOut]:
+        """Store channel messages and epochs, in order: the payload once, a row in each mailbox, one audit row.
+
+        One that has no recipients is only audited. While a row of it is stored, the same (mesh, sender, kind, channel,
+        id) gets the first answer and stores nothing.
+        """
+
     async def lease(self, mesh: MeshId, peer: PeerId, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:
         """Lease to `link` the oldest rows of a mailbox that are due and not leased, at most `limit`, by ascending q.
 
@@ -186,18 +256,38 @@ class Store(Protocol):
     async def due(self, after: UnixMillis, until: UnixMillis) -> list[tuple[MeshId, PeerId]]:
         """Mailboxes with rows whose `not_before` lies in (after, until]: those to lease from when the timer rings."""
 
-    async def expire(self, now: UnixMillis, limit: int, notice: Notice) -> list[Undelivered]:
-        """Delete up to `limit` rows whose time has passed, oldest first, and put a notice into each sender's mailbox.
+    async def expire(self, now: UnixMillis, limit: int, notice: Notice) -> Expired:
+        """Delete up to `limit` rows whose time has passed, oldest first; a sender of direct messages gets a notice.
 
-        One audit row `expire` per envelope. Expired notices go without a word, and are not in the result: an
-        empty result therefore does not mean that nothing was deleted, but fewer than `limit` rows are left then.
+        One audit row `expire` per envelope, and one with the count for all rows of one sender's posts and epochs.
+        Expired notices, posts and epochs go without a word.
         """
 
     async def drop_mailbox(self, mesh: MeshId, peer: PeerId, now: UnixMillis, notice: Notice) -> list[Undelivered]:
-        """Delete the whole mailbox of a revoked peer, with a notice to each sender; audited as one `drop`."""
+        """Delete the whole mailbox of a revoked peer and its subscriptions; audited as one `drop`.
+
+        The senders of direct messages get a notice.
+        """
+
+    async def drop_channel(self, mesh: MeshId, peer: PeerId, channel: ChannelId, now: UnixMillis) -> int:
+        """Delete what waits for a peer of a channel that it has left, and its subscription; returns how many rows.
+
+        Audited as one `drop` with the count, unless there was nothing. Nobody is told.
+        """
 
     async def mailbox_usage(self, mesh: MeshId, peer: PeerId) -> Usage:
         """What a mailbox holds, everything committed included; answered from memory as a rule."""
+
+    async def mailbox_usages(self, mesh: MeshId, peers: Sequence[PeerId]) -> list[Usage]:
+        """`mailbox_usage` of each of `peers`."""
+
+    # Subscriptions
+
+    async def subscribe(self, mesh: MeshId, channel: ChannelId, peer: PeerId, wanted: bool | None) -> None:
+        """Keep whether a peer wants the posts of a channel; None forgets it, so that the rule holds again."""
+
+    async def subscriptions(self, mesh: MeshId) -> list[Subscription]:
+        """Everything that `subscribe` has kept."""
 
     # Rosters
 

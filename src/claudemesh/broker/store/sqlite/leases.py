@@ -41,6 +41,17 @@ class Leases:
             holders.update(dict.fromkeys(free, link))
             return free
 
+    def take_each(self, wanted: Iterable[tuple[Address, LinkId | None, int]]) -> list[bool]:
+        """Lease many new rows, each to its own link; false where there is none, or it ended, or has another mailbox."""
+        with self._lock:
+            taken = []
+            for address, link, q in wanted:
+                mine = link is not None and self._address_of.get(link) == address
+                if link is not None and mine:
+                    self._mailboxes[address].holders[q] = link
+                taken.append(mine)
+            return taken
+
     def drop(self, address: Address, qs: Iterable[int]) -> None:
         """These rows exist no more."""
         with self._lock:

@@ -1,60 +1,61 @@
-"""Mailboxes in SQLite: append, lease, acknowledge, expire.
+"""Mailboxes in SQLite: append direct messages, lease, acknowledge.
 
 A batch is a handful of statements whatever its size (see `many_rows`): lists go in as one JSON array and come
 out as one row that holds a JSON array.
 """
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from claudemesh.broker.audit import details
 from claudemesh.broker.store.base import (
     Acknowledgement,
-    Kind,
     Leased,
     LinkId,
-    Notice,
     Stored,
     Submission,
-    Undelivered,
-    Usage,
 )
 from claudemesh.broker.store.sqlite.addresses import Address, Addresses
 from claudemesh.broker.store.sqlite.audit_log import AuditLog, hash_of
 from claudemesh.broker.store.sqlite.leases import Leases
 from claudemesh.broker.store.sqlite.many_rows import ManyRows
-from claudemesh.protocol import limits
+from claudemesh.broker.store.sqlite.usages import Usages
 from claudemesh.protocol.audit_rows import size_class
 from claudemesh.types import MeshId, MessageId, PeerId, UnixMillis
 
-MAX_CACHED_USAGES: Final = 50_000
-
-_INSERT: Final = ManyRows(
+INSERT_ROWS: Final = ManyRows(
     "INSERT OR IGNORE INTO mailbox (q, recipient, sender, message_id, kind, size, scheduled, not_before, expires_at,"
     " accepted_at, attestation, audit_n, payload) SELECT * FROM (VALUES :rows) WHERE column1 IS NOT NULL",
     width=13,
 )
+"""Rows with payloads of their own."""
 _LAST_Q: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'mailbox'"
 _UNDO: Final = "DELETE FROM mailbox WHERE q BETWEEN ? AND ?"
 _FIRST_ANSWERS: Final = """
     SELECT k.key, m.q, m.audit_n, m.accepted_at
     FROM json_each(?) k CROSS JOIN mailbox m
     WHERE m.recipient = k.value ->> 0 AND m.sender = k.value ->> 1 AND m.message_id = k.value ->> 2 AND m.kind = 'dm'
+        AND m.shared IS NULL
 """
 _LEASABLE: Final = """
-    SELECT q, accepted_at, kind, payload, attestation FROM mailbox
+    SELECT q, m.accepted_at, m.kind, coalesce(m.payload, p.payload), coalesce(m.attestation, p.attestation),
+        coalesce(slot, '')
+    FROM mailbox m LEFT JOIN payloads p ON p.ref = m.shared
     WHERE recipient = ? AND scheduled = 0 AND q NOT IN (SELECT value FROM json_each(?))
     ORDER BY q LIMIT ?
 """
 _FIND: Final = """
-    SELECT json_group_array(json_array(q, recipient, size)) FROM mailbox
+    SELECT json_group_array(json_array(q, recipient, size, shared)) FROM mailbox
     WHERE q IN (SELECT value FROM json_each(?))
 """
 _DELETE: Final = "DELETE FROM mailbox WHERE q IN (SELECT value FROM json_each(?))"
-_USAGE: Final = "SELECT count(*), coalesce(sum(size), 0) FROM mailbox WHERE recipient = ?"
+_DELETE_UNSHARED: Final = """
+    DELETE FROM payloads WHERE ref IN (SELECT value FROM json_each(?))
+        AND NOT EXISTS (SELECT 1 FROM mailbox WHERE shared = payloads.ref)
+"""
 _RELEASE_DUE: Final = "UPDATE mailbox SET scheduled = 0 WHERE scheduled = 1 AND not_before <= ?"
 _NEXT_SCHEDULED: Final = "SELECT min(not_before) FROM mailbox WHERE scheduled = 1 AND not_before IS NOT NULL"
 _NEXT_DUE: Final = "SELECT min(not_before) FROM mailbox WHERE not_before > ?"
@@ -62,15 +63,9 @@ _DUE: Final = """
     SELECT DISTINCT mesh_id, peer_id FROM mailbox JOIN peers ON ref = recipient
     WHERE not_before > ? AND not_before <= ?
 """
-_ROW: Final = """
-    SELECT q, kind, size, message_id, r.mesh_id, r.peer_id, s.peer_id
-    FROM mailbox JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = sender
-"""
-_EXPIRED: Final = _ROW + "WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
-_ALL_OF_ONE: Final = _ROW + "WHERE recipient = ? ORDER BY q"
 
 _to_json: Final = msgspec.json.Encoder().encode
-_from_json: Final = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
+_from_json: Final = msgspec.json.Decoder(list[tuple[int, int, int, int | None]]).decode
 
 _Key = tuple[MeshId, PeerId, PeerId, MessageId]
 
@@ -78,11 +73,11 @@ _Key = tuple[MeshId, PeerId, PeerId, MessageId]
 class Mailboxes:
     """Every mailbox. Methods that take a connection run on the writer's thread, except where they say otherwise."""
 
-    def __init__(self, addresses: Addresses, audit_log: AuditLog, leases: Leases) -> None:
+    def __init__(self, addresses: Addresses, audit_log: AuditLog, leases: Leases, usages: Usages) -> None:
         self._addresses = addresses
         self._audit_log = audit_log
         self._leases = leases
-        self._usages: dict[Address, Usage] = {}
+        self._usages = usages
         self._next_q = 1
         self._next_scheduled: int | None = None
 
@@ -91,9 +86,15 @@ class Mailboxes:
         self._next_q = connection.execute(_LAST_Q).fetchone()[0] + 1
         self._next_scheduled = connection.execute(_NEXT_SCHEDULED).fetchone()[0]
 
-    def forget(self) -> None:
-        """Drop what is cached: something was undone or deleted. Numbers that were given out are not used again."""
-        self._usages.clear()
+    def number(self, count: int) -> int:
+        """Take `count` consecutive numbers of new rows, none of which is used again; returns the first."""
+        first_q = self._next_q
+        self._next_q += count
+        return first_q
+
+    def schedule(self, due_at: UnixMillis) -> None:
+        """Rows are stored that are leasable from `due_at` on."""
+        self._next_scheduled = min(due_at, self._next_scheduled or due_at)
 
     # Append
 
@@ -141,7 +142,7 @@ class Mailboxes:
             due_at = s.not_before
             scheduled = due_at is not None and due_at > now
             if due_at is not None and scheduled:
-                self._next_scheduled = min(due_at, self._next_scheduled or due_at)
+                self.schedule(due_at)
             rows.append(
                 (
                     q,
@@ -161,7 +162,7 @@ class Mailboxes:
             )
             q += 1
         self._next_q = q
-        return _INSERT.execute(connection, rows)
+        return INSERT_ROWS.execute(connection, rows)
 
     def _record(
         self, connection: sqlite3.Connection, submissions: Sequence[Submission], first_q: int, now: UnixMillis
@@ -174,7 +175,7 @@ class Mailboxes:
             )
             records.append(record)
             address = (s.mesh, s.to)
-            self._count(address, 1, s.size)
+            self._usages.count(address, 1, s.size)
             leased = (
                 s.lease is not None
                 and (s.not_before is None or s.not_before <= now)
@@ -242,116 +243,26 @@ class Mailboxes:
     ) -> list[int]:
         """Delete what was acknowledged; returns how many rows each of `acks` deleted."""
         wanted = _to_json([q for ack in acks for q in ack.qs]).decode()
-        found = {q: (ref, size) for q, ref, size in _from_json(connection.execute(_FIND, (wanted,)).fetchone()[0])}
+        found = {
+            q: (ref, size, shared)
+            for q, ref, size, shared in _from_json(connection.execute(_FIND, (wanted,)).fetchone()[0])
+        }
         records, counts = [], []
-        deleted: list[int] = []
+        deleted: dict[int, int | None] = {}
         for ack in acks:
             address = (ack.mesh, ack.peer)
             ref = self._addresses.find(connection, address)
-            mine = {q: found.pop(q)[1] for q in ack.qs if q in found and found[q][0] == ref}
+            mine = {q: found.pop(q) for q in ack.qs if q in found and found[q][0] == ref}
             if mine:
-                self._count(address, -len(mine), -sum(mine.values()))
+                self._usages.count(address, -len(mine), -sum(size for _, size, _ in mine.values()))
                 chain = self._audit_log.chain(connection, ack.mesh)
                 records.append(chain.add("acknowledge", ack.peer, None, details(count=len(mine)), now))
-                deleted.extend(mine)
+                deleted.update((q, shared) for q, (_, _, shared) in mine.items())
             counts.append(len(mine))
         if deleted:
-            connection.execute(_DELETE, (_to_json(deleted).decode(),))
+            remove(connection, deleted)
             self._audit_log.insert(connection, records)
         return counts
-
-    # Expire and drop
-
-    def expire(self, connection: sqlite3.Connection, now: UnixMillis, limit: int, notice: Notice) -> list[Undelivered]:
-        """Delete rows whose time has passed, and tell their senders."""
-        rows = [_Row(*row) for row in connection.execute(_EXPIRED, (now, limit)).fetchall()]
-        lost = self._delete(connection, rows, now, notice)
-        records = [
-            self._audit_log.chain(connection, item.mesh).add(
-                "expire", item.sender, item.to, details(reason="expired"), now
-            )
-            for item in lost
-        ]
-        self._audit_log.insert(connection, records)
-        return lost
-
-    def drop(
-        self, connection: sqlite3.Connection, address: Address, now: UnixMillis, notice: Notice
-    ) -> list[Undelivered]:
-        """Delete the mailbox of a revoked peer, and tell the senders."""
-        ref = self._addresses.find(connection, address)
-        rows = [_Row(*row) for row in connection.execute(_ALL_OF_ONE, (ref,)).fetchall()] if ref is not None else []
-        lost = self._delete(connection, rows, now, notice)
-        if rows:
-            chain = self._audit_log.chain(connection, address[0])
-            record = chain.add("drop", None, address[1], details(count=len(rows), reason="revoked"), now)
-            self._audit_log.insert(connection, [record])
-        return lost
-
-    def _delete(
-        self, connection: sqlite3.Connection, rows: Sequence["_Row"], now: UnixMillis, notice: Notice
-    ) -> list[Undelivered]:
-        if not rows:
-            return []
-        connection.execute(_DELETE, (_to_json([row.q for row in rows]).decode(),))
-        for row in rows:
-            self._count((row.mesh, row.to), -1, -row.size)
-        lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
-        self._notify(connection, lost, now, notice)
-        return lost
-
-    def _notify(
-        self, connection: sqlite3.Connection, lost: Sequence[Undelivered], now: UnixMillis, notice: Notice
-    ) -> None:
-        rows = []
-        expires_at = now + limits.QUEUE_LIFETIME_MS
-        refs = self._addresses.obtain(
-            connection, [address for item in lost for address in ((item.mesh, item.sender), (item.mesh, item.to))]
-        )
-        for item in lost:
-            recipient, sender = refs[item.mesh, item.sender], refs[item.mesh, item.to]
-            payload = notice(item)
-            size = len(payload)
-            rows.append(
-                (self._next_q, recipient, sender, item.id, "sys", size, 0, None, expires_at, now, None, None, payload)
-            )
-            self._next_q += 1
-            self._count((item.mesh, item.sender), 1, size)
-        if _INSERT.execute(connection, rows) != len(rows):
-            # A notice about the same message waits already: what was counted is counted anew when it is asked for.
-            self._usages.clear()
-
-    # Usage
-
-    def usage(self, address: Address) -> Usage | None:
-        """What a mailbox holds, if that is known without asking the database. On any thread."""
-        return self._usages.get(address)
-
-    def load_usage(self, connection: sqlite3.Connection, address: Address) -> Usage:
-        """Count what a mailbox holds, and keep the count up to date from now on."""
-        ref = self._addresses.find(connection, address)
-        usage = Usage(*connection.execute(_USAGE, (ref,)).fetchone())
-        if len(self._usages) >= MAX_CACHED_USAGES:
-            self._usages.clear()
-        self._usages[address] = usage
-        return usage
-
-    def _count(self, address: Address, rows: int, size: int) -> None:
-        usage = self._usages.get(address)
-        if usage is not None:
-            self._usages[address] = Usage(usage.rows + rows, usage.size + size)
-
-
-class _Row(NamedTuple):
-    """One mailbox row that is about to be deleted."""
-
-    q: int
-    kind: Kind
-    size: int
-    id: MessageId
-    mesh: MeshId
-    to: PeerId
-    sender: PeerId
 
 
 def next_due(connection: sqlite3.Connection, now: UnixMillis) -> UnixMillis | None:
@@ -363,6 +274,14 @@ def next_due(connection: sqlite3.Connection, now: UnixMillis) -> UnixMillis | No
 def due(connection: sqlite3.Connection, after: UnixMillis, until: UnixMillis) -> list[Address]:
     """Mailboxes with rows whose `not_before` lies in (after, until]."""
     return [(mesh, peer) for mesh, peer in connection.execute(_DUE, (after, until)).fetchall()]
+
+
+def remove(connection: sqlite3.Connection, rows: Mapping[int, int | None]) -> None:
+    """Delete rows, given with the payload that each shares, and payloads that none is left of."""
+    connection.execute(_DELETE, (_to_json(list(rows)).decode(),))
+    shared = {ref for ref in rows.values() if ref is not None}
+    if shared:
+        connection.execute(_DELETE_UNSHARED, (_to_json(list(shared)).decode(),))
 
 
 def _repeated(answer: Stored) -> Stored:

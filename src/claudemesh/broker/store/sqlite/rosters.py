@@ -23,6 +23,8 @@ _MESHES: Final = "SELECT mesh_id, served, length, created_at FROM meshes ORDER B
 _BY_PREFIX: Final = "SELECT mesh_id FROM meshes WHERE mesh_id >= ?1 AND mesh_id < ?1 || 'g' LIMIT 2"
 _DELETIONS: Final = (
     "DELETE FROM mailbox WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = ?)",
+    "DELETE FROM payloads WHERE sender IN (SELECT ref FROM peers WHERE mesh_id = ?)",
+    "DELETE FROM subscriptions WHERE mesh_id = ?",
     "DELETE FROM peers WHERE mesh_id = ?",
     "DELETE FROM presence WHERE mesh_id = ?",
     "DELETE FROM cards WHERE mesh_id = ?",

@@ -8,6 +8,9 @@ from pathlib import Path
 from claudemesh.broker.store.base import (
     Acknowledgement,
     AuditEvent,
+    Expired,
+    FannedOut,
+    FanOut,
     Leased,
     LinkId,
     MeshRow,
@@ -15,14 +18,18 @@ from claudemesh.broker.store.base import (
     SessionRow,
     Stored,
     Submission,
+    Subscription,
     Undelivered,
     Usage,
 )
-from claudemesh.broker.store.sqlite import audit_log, credentials, mailboxes, presence, rosters
+from claudemesh.broker.store.sqlite import audit_log, credentials, mailboxes, presence, rosters, subscriptions
 from claudemesh.broker.store.sqlite.addresses import Addresses
+from claudemesh.broker.store.sqlite.fan_outs import FanOuts
 from claudemesh.broker.store.sqlite.leases import Leases
+from claudemesh.broker.store.sqlite.removals import Removals
+from claudemesh.broker.store.sqlite.usages import Usages
 from claudemesh.database import Database, load_migrations
-from claudemesh.types import Digest, MeshId, PeerId, SessionId, UnixMillis
+from claudemesh.types import ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
 
 _PING = "UPDATE readiness SET checks = checks + 1"
 
@@ -35,7 +42,10 @@ class SqliteStore:
         self._addresses = Addresses()
         self._audit_log = audit_log.AuditLog()
         self._leases = Leases()
-        self._mailboxes = mailboxes.Mailboxes(self._addresses, self._audit_log, self._leases)
+        self._usages = Usages(self._addresses)
+        self._mailboxes = mailboxes.Mailboxes(self._addresses, self._audit_log, self._leases, self._usages)
+        self._fan_outs = FanOuts(self._addresses, self._audit_log, self._mailboxes, self._leases, self._usages)
+        self._removals = Removals(self._addresses, self._audit_log, self._mailboxes, self._usages)
         self._presence = presence.Presence(self._addresses)
         self._database = Database(
             path,
@@ -61,6 +71,12 @@ class SqliteStore:
         if not submissions:
             return []
         return await self._database.write(partial(self._mailboxes.append, submissions=submissions, now=now))
+
+    async def fan_out(self, fan_outs: Sequence[FanOut], now: UnixMillis) -> list[FannedOut]:
+        """Store channel messages and epochs; see `Store.fan_out`."""
+        if not fan_outs:
+            return []
+        return await self._database.write(partial(self._fan_outs.store, fan_outs=fan_outs, now=now))
 
     async def lease(self, mesh: MeshId, peer: PeerId, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:
         """Lease the oldest due rows to `link`; see `Store.lease`."""
@@ -98,20 +114,41 @@ class SqliteStore:
         """Mailboxes with rows that came due in (after, until]."""
         return await self._database.read(partial(mailboxes.due, after=after, until=until))
 
-    async def expire(self, now: UnixMillis, limit: int, notice: Notice) -> list[Undelivered]:
+    async def expire(self, now: UnixMillis, limit: int, notice: Notice) -> Expired:
         """Delete rows whose time has passed; see `Store.expire`."""
-        return await self._database.write(partial(self._mailboxes.expire, now=now, limit=limit, notice=notice))
+        return await self._database.write(partial(self._removals.expire, now=now, limit=limit, notice=notice))
 
     async def drop_mailbox(self, mesh: MeshId, peer: PeerId, now: UnixMillis, notice: Notice) -> list[Undelivered]:
         """Delete the mailbox of a revoked peer; see `Store.drop_mailbox`."""
-        return await self._database.write(partial(self._mailboxes.drop, address=(mesh, peer), now=now, notice=notice))
+        return await self._database.write(partial(self._removals.drop, address=(mesh, peer), now=now, notice=notice))
+
+    async def drop_channel(self, mesh: MeshId, peer: PeerId, channel: ChannelId, now: UnixMillis) -> int:
+        """Delete what waits for a peer of a channel that it has left; see `Store.drop_channel`."""
+        return await self._database.write(
+            partial(self._removals.drop_channel, address=(mesh, peer), channel=channel, now=now)
+        )
 
     async def mailbox_usage(self, mesh: MeshId, peer: PeerId) -> Usage:
         """What a mailbox holds."""
-        usage = self._mailboxes.usage((mesh, peer))
-        if usage is None:
-            usage = await self._database.write(partial(self._mailboxes.load_usage, address=(mesh, peer)))
-        return usage
+        return self._usages.find((mesh, peer)) or (await self.mailbox_usages(mesh, [peer]))[0]
+
+    async def mailbox_usages(self, mesh: MeshId, peers: Sequence[PeerId]) -> list[Usage]:
+        """What each of many mailboxes holds."""
+        found = {peer: self._usages.find((mesh, peer)) for peer in peers}
+        missing = [peer for peer, usage in found.items() if usage is None]
+        if missing:
+            addresses = [(mesh, peer) for peer in missing]
+            counted = await self._database.write(partial(self._usages.load, addresses=addresses))
+            found.update(zip(missing, counted, strict=True))
+        return [usage for peer in peers if (usage := found[peer]) is not None]
+
+    async def subscribe(self, mesh: MeshId, channel: ChannelId, peer: PeerId, wanted: bool | None) -> None:
+        """Keep whether a peer wants the posts of a channel; see `Store.subscribe`."""
+        await self._database.write(partial(subscriptions.keep, mesh=mesh, channel=channel, peer=peer, wanted=wanted))
+
+    async def subscriptions(self, mesh: MeshId) -> list[Subscription]:
+        """Everything that `subscribe` has kept."""
+        return await self._database.read(partial(subscriptions.of_mesh, mesh=mesh))
 
     async def append_entries(
         self,
@@ -232,4 +269,4 @@ class SqliteStore:
     def _forget(self) -> None:
         self._addresses.forget()
         self._audit_log.forget()
-        self._mailboxes.forget()
+        self._usages.forget()

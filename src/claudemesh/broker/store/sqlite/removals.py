@@ -1,0 +1,135 @@
+"""Rows that leave their mailbox without an acknowledgement: expired, or their peer was revoked or left a channel."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from claudemesh.broker.audit import details
+from claudemesh.broker.store.base import Expired, Kind, Notice, Undelivered
+from claudemesh.broker.store.sqlite.addresses import Address, Addresses
+from claudemesh.broker.store.sqlite.audit_log import AuditLog
+from claudemesh.broker.store.sqlite.mailboxes import INSERT_ROWS, Mailboxes, remove
+from claudemesh.broker.store.sqlite.usages import Usages
+from claudemesh.protocol import limits
+from claudemesh.protocol.audit_rows import Reason
+from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, UnixMillis
+
+_ROW: Final = """
+    SELECT q, m.kind, size, m.message_id, r.mesh_id, r.peer_id, s.peer_id, shared
+    FROM mailbox m JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = m.sender
+"""
+_EXPIRED: Final = _ROW + "WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+_ALL_OF_ONE: Final = _ROW + "WHERE recipient = ? ORDER BY q"
+_ONE_CHANNEL: Final = _ROW + "JOIN payloads p ON p.ref = shared WHERE recipient = ? AND channel = ?"
+_FORGET_PEER: Final = "DELETE FROM subscriptions WHERE mesh_id = ? AND peer_id = ?"
+_FORGET_SUBSCRIPTION: Final = "DELETE FROM subscriptions WHERE mesh_id = ? AND peer_id = ? AND channel = ?"
+
+
+class Removals:
+    """Deletes rows, audits that, and tells the senders of direct messages. On the writer's thread."""
+
+    def __init__(self, addresses: Addresses, audit_log: AuditLog, mailboxes: Mailboxes, usages: Usages) -> None:
+        self._addresses = addresses
+        self._audit_log = audit_log
+        self._mailboxes = mailboxes
+        self._usages = usages
+
+    def expire(self, connection: sqlite3.Connection, now: UnixMillis, limit: int, notice: Notice) -> Expired:
+        """Delete rows whose time has passed, and tell the senders of direct messages."""
+        rows = [_Row(*row) for row in connection.execute(_EXPIRED, (now, limit)).fetchall()]
+        letters = self._delete(connection, rows, now, notice)
+        records = [
+            self._audit_log.chain(connection, item.mesh).add(
+                "expire", item.sender, item.to, details(reason="expired"), now
+            )
+            for item in letters
+        ]
+        fanned_out = Counter((row.mesh, row.sender) for row in rows if row.shared is not None)
+        records += [
+            self._audit_log.chain(connection, mesh).add(
+                "expire", sender, None, details(count=count, reason="expired"), now
+            )
+            for (mesh, sender), count in fanned_out.items()
+        ]
+        self._audit_log.insert(connection, records)
+        return Expired(len(rows), letters)
+
+    def drop(
+        self, connection: sqlite3.Connection, address: Address, now: UnixMillis, notice: Notice
+    ) -> list[Undelivered]:
+        """Delete the mailbox of a revoked peer, and tell the senders of direct messages."""
+        ref = self._addresses.find(connection, address)
+        rows = [_Row(*row) for row in connection.execute(_ALL_OF_ONE, (ref,)).fetchall()] if ref is not None else []
+        lost = self._delete(connection, rows, now, notice)
+        connection.execute(_FORGET_PEER, address)
+        self._record_drop(connection, address, len(rows), "revoked", now)
+        return lost
+
+    def drop_channel(
+        self, connection: sqlite3.Connection, address: Address, channel: ChannelId, now: UnixMillis
+    ) -> int:
+        """Delete what waits for a peer of a channel that it has left."""
+        ref = self._addresses.find(connection, address)
+        rows = [_Row(*row) for row in connection.execute(_ONE_CHANNEL, (ref, channel)).fetchall()]
+        self._delete(connection, rows, now, _no_notice)
+        connection.execute(_FORGET_SUBSCRIPTION, (*address, channel))
+        self._record_drop(connection, address, len(rows), "left", now)
+        return len(rows)
+
+    def _record_drop(
+        self, connection: sqlite3.Connection, address: Address, count: int, reason: Reason, now: UnixMillis
+    ) -> None:
+        if count:
+            chain = self._audit_log.chain(connection, address[0])
+            record = chain.add("drop", None, address[1], details(count=count, reason=reason), now)
+            self._audit_log.insert(connection, [record])
+
+    def _delete(
+        self, connection: sqlite3.Connection, rows: Sequence["_Row"], now: UnixMillis, notice: Notice
+    ) -> list[Undelivered]:
+        if not rows:
+            return []
+        remove(connection, {row.q: row.shared for row in rows})
+        for row in rows:
+            self._usages.count((row.mesh, row.to), -1, -row.size)
+        lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
+        self._notify(connection, lost, now, notice)
+        return lost
+
+    def _notify(
+        self, connection: sqlite3.Connection, lost: Sequence[Undelivered], now: UnixMillis, notice: Notice
+    ) -> None:
+        rows = []
+        expires_at = now + limits.QUEUE_LIFETIME_MS
+        refs = self._addresses.obtain(
+            connection, [address for item in lost for address in ((item.mesh, item.sender), (item.mesh, item.to))]
+        )
+        for item in lost:
+            recipient, sender = refs[item.mesh, item.sender], refs[item.mesh, item.to]
+            payload = notice(item)
+            size = len(payload)
+            q = self._mailboxes.number(1)
+            rows.append((q, recipient, sender, item.id, "sys", size, 0, None, expires_at, now, None, None, payload))
+            self._usages.count((item.mesh, item.sender), 1, size)
+        if INSERT_ROWS.execute(connection, rows) != len(rows):
+            # A notice about the same message waits already: what was counted is counted anew when it is asked for.
+            self._usages.forget()
+
+
+class _Row(NamedTuple):
+    """One mailbox row that is about to be deleted."""
+
+    q: int
+    kind: Kind
+    size: int
+    id: MessageId
+    """Null for a row with a shared payload, which has the id."""
+    mesh: MeshId
+    to: PeerId
+    sender: PeerId
+    shared: int | None
+
+
+def _no_notice(item: Undelivered) -> bytes:
+    raise AssertionError(f"{item} is not a direct message")

@@ -1,0 +1,53 @@
+"""How much each mailbox holds: counted once in the database, then kept up to date in memory."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from claudemesh.broker.store.base import Usage
+from claudemesh.broker.store.sqlite.addresses import Address, Addresses
+
+MAX_CACHED: Final = 50_000
+
+_COUNT: Final = """
+    SELECT recipient, count(*), sum(size) FROM mailbox
+    WHERE recipient IN (SELECT value FROM json_each(?)) GROUP BY recipient
+"""
+
+_to_json: Final = msgspec.json.Encoder().encode
+
+
+class Usages:
+    """Rows and bytes of mailboxes; what is not known is counted when it is asked for."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._known: dict[Address, Usage] = {}
+
+    def forget(self) -> None:
+        """Drop what is cached: something was undone or deleted."""
+        self._known.clear()
+
+    def find(self, address: Address) -> Usage | None:
+        """What a mailbox holds, if that is known without asking the database. On any thread."""
+        return self._known.get(address)
+
+    def load(self, connection: sqlite3.Connection, addresses: Sequence[Address]) -> list[Usage]:
+        """Count what mailboxes hold, and keep the counts up to date from now on. For the writer."""
+        refs = {self._addresses.find(connection, address): address for address in addresses}
+        counted = dict.fromkeys(addresses, Usage(0, 0))
+        stored = _to_json([ref for ref in refs if ref is not None]).decode()
+        for ref, rows, size in connection.execute(_COUNT, (stored,)).fetchall():
+            counted[refs[ref]] = Usage(rows, size)
+        if len(self._known) + len(counted) > MAX_CACHED:
+            self._known.clear()
+        self._known.update(counted)
+        return [counted[address] for address in addresses]
+
+    def count(self, address: Address, rows: int, size: int) -> None:
+        """Rows were added to a mailbox, or removed. For the writer."""
+        usage = self._known.get(address)
+        if usage is not None:
+            self._known[address] = Usage(usage.rows + rows, usage.size + size)
