@@ -23,9 +23,11 @@ from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Connect, Line, dial
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.outgoing import Outgoing
+from claudemesh.peer.posting import Posting
 from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Session, Sessions
+from claudemesh.peer.settling import is_about_posts, is_about_sends, open_acceptance
 from claudemesh.peer.uploading import upload_log
 from claudemesh.protocol import limits
 from claudemesh.protocol.link import Member, Opened
@@ -74,6 +76,7 @@ class Uplink:
         presence: PresenceView,
         incoming: Incoming,
         outgoing: Outgoing,
+        posting: Posting,
         hub: Hub,
         connect: Connect,
         runtime: Runtime,
@@ -86,6 +89,7 @@ class Uplink:
         self._presence = presence
         self._incoming = incoming
         self._outgoing = outgoing
+        self._posting = posting
         self._hub = hub
         self._connect = connect
         self._runtime = runtime
@@ -137,12 +141,7 @@ class Uplink:
         """Keep the link open until cancelled."""
         attempt = 0
         while True:
-            was_ready, error = await self._one_link()
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # A task group that is cancelled while one of its tasks fails reports only the failure.
-                raise asyncio.CancelledError
-            _stop_if_cancelled()
+            was_ready, error = await self._isolated_link()
             attempt = 0 if was_ready else attempt + 1
             retry_ms = self._retry_in_ms(attempt, error)
             code, detail = (error.code, error.detail) if isinstance(error, ClaudemeshError) else ("internal", "")
@@ -154,6 +153,20 @@ class Uplink:
                     await self._retry_now.wait()
 
     # One link
+
+    async def _isolated_link(self) -> tuple[bool, Exception]:
+        """Open and serve a link in a task of its own.
+
+        A task group that fails while it is cancelled reports the failure and forgets the cancellation; one that fails
+        leaves its task marked as cancelled. Neither may reach the loop that dials.
+        """
+        link = asyncio.create_task(self._one_link(), name="link")
+        try:
+            await asyncio.wait({link})
+        finally:
+            link.cancel()
+            await asyncio.wait({link})
+        return link.result()
 
     async def _one_link(self) -> tuple[bool, Exception]:
         """Open a link and serve it; returns whether it was ready, and why it ended."""
@@ -268,9 +281,11 @@ class Uplink:
             case Push():
                 self._incoming.take_push(message)
             case Accepted(st=statement):
-                self._outgoing.take_accepted(statement)
-            case RefusedMessage(id=str()):
+                self._take_accepted(statement, line.broker)
+            case RefusedMessage(id=str(), to=str()):
                 self._outgoing.take_refused(message)
+            case RefusedMessage(id=str()):
+                self._posting.take_refused(message)
             case Log():
                 self._add_news(message)
             case Pong(sth=Statement() as head):
@@ -279,6 +294,14 @@ class Uplink:
                 self._presence.take_sys(statement, line.broker)
             case _:
                 pass
+
+    def _take_accepted(self, statement: Statement, broker: BrokerId) -> None:
+        """The broker states that it stored envelopes; without a valid signature nothing was accepted."""
+        answer = open_acceptance(statement, self._membership.mesh, broker)
+        if is_about_sends(answer):
+            self._outgoing.take_accepted(answer)
+        if is_about_posts(answer):
+            self._posting.take_accepted(answer)
 
     def _add_news(self, news: Log | Statement) -> None:
         if len(self._news) < MAX_NEWS:
@@ -327,13 +350,6 @@ class Uplink:
     def address(self) -> BrokerAddress:
         """What the keystore is to remember of the broker."""
         return BrokerAddress(self.url, self.broker)
-
-
-def _stop_if_cancelled() -> None:
-    """A task group whose child fails while it is cancelled reports the failure and forgets the cancellation."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _cause(error: BaseException) -> Exception:
