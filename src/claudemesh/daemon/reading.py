@@ -100,11 +100,13 @@ async def _follow(peer: Peer, reader: Correspondent, address: str, reply: Reply)
 
 async def _report_new(peer: Peer, reader: Correspondent, last: int, reply: Reply) -> int:
     """Report unseen messages after row `last`; returns the last row reported."""
-    for message in await reader.inbox(unseen=True, limit=READ_BATCH):
-        if message.number > last:
-            last = message.number
+    while True:
+        messages = await reader.unseen(last, READ_BATCH)
+        for message in messages:
             await reply.event(schema.MessageEvent(message=show(peer, message)))
-    return last
+        if len(messages) < READ_BATCH:
+            return messages[-1].number if messages else last
+        last = messages[-1].number
 
 
 @contextlib.asynccontextmanager

@@ -126,6 +126,10 @@ class Correspondent:
             return await self._reader.list_after(after, limit)
         return await (self._reader.list_unseen(limit) if unseen else self._reader.list_latest(limit))
 
+    async def unseen(self, after: int, limit: int = 100) -> list[Received]:
+        """Messages after row number `after` that no reader took, oldest first, without marking them as seen."""
+        return await self._reader.list_unseen(limit, after)
+
     async def mark_seen(self, *messages: Received) -> None:
         """Have messages not be listed as unseen again; no receipt is sent for that."""
         await self._reader.mark_seen([message.number for message in messages])

@@ -49,10 +49,10 @@ class Reader:
             with suppress(Exception):  # the journal may be closed by now; then they are yielded again
                 await self._mark(taken)
 
-    async def list_unseen(self, limit: int) -> list[Received]:
+    async def list_unseen(self, limit: int, after: int = 0) -> list[Received]:
         """Unseen messages, without marking them."""
         mesh, session = self._parts.mesh, self._session
-        rows = await self._parts.journal.read(lambda c: inbox.load_unseen(c, mesh, session, 0, limit))
+        rows = await self._parts.journal.read(lambda c: inbox.load_unseen(c, mesh, session, after, limit))
         return [self._show(row) for row in rows]
 
     async def list_latest(self, limit: int) -> list[Received]:
