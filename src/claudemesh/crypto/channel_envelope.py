@@ -56,3 +56,8 @@ def open_sealed(sealed: Sealed, attestation: Attestation, key: bytes) -> Opened:
 def verify_frame(frame: bytes, signature: bytes, attestation: Attestation) -> None:
     """Check that the attested session signed `frame`: the transferable evidence of a channel message."""
     frames.verify(_LAYOUT.context, frame, signature, attestation.session)
+
+
+def read_frame(frame: bytes, signature: bytes, attestation: Attestation) -> Opened:
+    """Read a channel message that somebody kept as evidence; raises as `open_sealed`, but for its key."""
+    return frames.read(_LAYOUT, frame, signature, attestation.session)

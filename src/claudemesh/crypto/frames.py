@@ -18,7 +18,7 @@ from claudemesh.types import SessionId
 MAX_HEADER_BYTES: Final = 4_096
 PADDING_FLOOR_BYTES: Final = 1_280
 _FRAME_VERSION: Final = 1
-_OVERHEAD_BYTES: Final = 1 + 4 + 4 + SIGNATURE_BYTES
+_OVERHEAD_BYTES: Final = 1 + 4 + 4
 
 REQUIRED_FIELDS: Final[dict[str, FieldType]] = {
     "v": (1,),
@@ -93,8 +93,12 @@ def unpack(layout: Layout, padded: bytes, session: SessionId) -> Opened:
         BadSignature: The session did not sign these bytes under this context.
     """
     signed = _unpad(padded)
-    header_raw, body = _unframe(signed)
-    frame, signature = signed[:-SIGNATURE_BYTES], signed[-SIGNATURE_BYTES:]
+    return read(layout, signed[:-SIGNATURE_BYTES], signed[-SIGNATURE_BYTES:], session)
+
+
+def read(layout: Layout, frame: bytes, signature: bytes, session: SessionId) -> Opened:
+    """Verify a frame that is kept with its signature; raises as `unpack`."""
+    header_raw, body = _unframe(frame)
     header = statements.decode(header_raw, MAX_HEADER_BYTES)
     verify(layout.context, frame, signature, session)
     statements.check_fields(header, layout.required, layout.optional)
@@ -125,17 +129,17 @@ def _frame(header: bytes, body: bytes) -> bytes:
     )
 
 
-def _unframe(signed: bytes) -> tuple[bytes, bytes]:
-    end = len(signed) - SIGNATURE_BYTES
-    if len(signed) < _OVERHEAD_BYTES or signed[0] != _FRAME_VERSION:
+def _unframe(frame: bytes) -> tuple[bytes, bytes]:
+    end = len(frame)
+    if end < _OVERHEAD_BYTES or frame[0] != _FRAME_VERSION:
         raise Malformed("frame")
-    header_end = 5 + int.from_bytes(signed[1:5], "big")
+    header_end = 5 + int.from_bytes(frame[1:5], "big")
     if header_end - 5 > MAX_HEADER_BYTES or header_end + 4 > end:
         raise Malformed("frame")
     body_start = header_end + 4
-    if body_start + int.from_bytes(signed[header_end:body_start], "big") != end:
+    if body_start + int.from_bytes(frame[header_end:body_start], "big") != end:
         raise Malformed("frame")
-    return signed[5:header_end], signed[body_start:end]
+    return frame[5:header_end], frame[body_start:end]
 
 
 def _pad(signed: bytes) -> bytes:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from claudemesh.peer.auditing import Auditor
 from claudemesh.peer.cards import CardDirectory
+from claudemesh.peer.channel_parts import ChannelParts, Foundation, assemble_channels
 from claudemesh.peer.events import Hub
 from claudemesh.peer.expiring import Expirer
-from claudemesh.peer.incoming import Incoming, Reactions
+from claudemesh.peer.incoming import Incoming
 from claudemesh.peer.journal import Journal, inbox, keys, outbox
 from claudemesh.peer.journal import membership as membership_rows
 from claudemesh.peer.keyring import Keyring
@@ -50,6 +51,7 @@ class Parts:
     auditor: Auditor
     expirer: Expirer
     uplink: Uplink
+    channels: ChannelParts
 
     @property
     def mesh(self) -> MeshId:
@@ -59,6 +61,7 @@ class Parts:
         """Read everything that outlives the process from the journal."""
         await self.membership.load()
         await self.cards.load()
+        await self.channels.load()
         await self.incoming.load()
         await self.names.load()
         await self.auditor.load()
@@ -69,6 +72,7 @@ class Parts:
             group.create_task(self.uplink.run())
             group.create_task(self.receipts.run())
             group.create_task(self.names.run())
+            group.create_task(self.channels.directory.run())
             group.create_task(self.expirer.run())
             group.create_task(self._follow_roster())
 
@@ -82,6 +86,7 @@ class Parts:
             await self.membership.changed.wait()
             self.membership.changed.clear()
             self.names.announce()
+            self.channels.roster_changed()
             self.outgoing.wake()
 
     async def on_link(self, opened: Opened, broker: BrokerId) -> None:
@@ -94,6 +99,8 @@ class Parts:
         lost = not await self.auditor.begin_link(opened) or self.membership.gave_back
         if moved or lost:
             await self.journal.write(lambda connection: outbox.requeue_undelivered(connection, mesh, now))
+            await self.channels.submit_again()
+        self.incoming.expect(opened.queued)
         self.membership.gave_back = False
         if broker == self.uplink.broker:
             self.save_progress()
@@ -102,6 +109,7 @@ class Parts:
         """What time brings while a link is open."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.auditor.run(line))
+            group.create_task(self.channels.serve(line))
             while True:
                 await self.keep_house(line)
                 await asyncio.sleep(self.runtime.tempo.housekeeping_ms / 1000)
@@ -124,6 +132,7 @@ class Parts:
             inbox.drop_old_nacks(connection, mesh, before)
 
         await self.journal.write(write)
+        await self.channels.keep_house()
 
 
 def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connect, runtime: Runtime) -> Parts:
@@ -136,13 +145,28 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
     presence = PresenceView(membership, hub, runtime)
     tracker = Tracker(hub)
     inspector = Inspector(membership, cards, keyring, sessions)
-    incoming = Incoming(inspector, membership, cards, journal, tracker, hub, runtime)
     outgoing = Outgoing(membership, cards, presence, keyring, sessions, journal, tracker, runtime)
+    channels, incoming = assemble_channels(
+        Foundation(membership, cards, keyring, sessions, journal, tracker, hub, runtime, inspector, outgoing.wake)
+    )
     names = NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake)
     receipts = ReceiptSender(membership, journal, runtime, outgoing.wake)
-    incoming.reactions = Reactions(receipts.wake, outgoing.wake, names.take_profile)
+    reactions = incoming.reactions
+    reactions.receipts_due, reactions.outbox_changed = receipts.wake, outgoing.wake
+    reactions.profile_arrived = names.take_profile
     uplink = Uplink(
-        membership, keyring, sessions, cards, presence, incoming, outgoing, hub, connect, runtime, _NO_HOOKS
+        membership,
+        keyring,
+        sessions,
+        cards,
+        presence,
+        incoming,
+        outgoing,
+        channels.posting,
+        hub,
+        connect,
+        runtime,
+        _NO_HOOKS,
     )
     parts = Parts(
         journal,
@@ -162,6 +186,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         Auditor(membership, journal, hub, runtime),
         Expirer(membership, keyring, journal, tracker, runtime),
         uplink,
+        channels,
     )
     uplink.hooks = UplinkHooks(parts.on_link, parts.on_serve)
     return parts

@@ -1,4 +1,4 @@
-"""Bodies of the messages that serve channels: `cm/dir`, `cm/slot`, `cm/history`, `cm/past` (docs/spec/channels.md §6, §7, §9).
+"""Bodies of the messages that serve channels: names, slots, history (docs/spec/channels.md §6, §7, §9).
 
 A directory and posts from the past are plain JSON, checked by size and by character; they are carried inside signed
 messages. Slots and histories are canonical JSON.

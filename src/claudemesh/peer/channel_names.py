@@ -5,7 +5,7 @@ channels share.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from claudemesh.errors import UsageError
@@ -24,6 +24,8 @@ class Named(NamedTuple):
 
     channel: Channel
     name: str
+    known_at: int
+    """Since when this peer knows the name, by its own clock; 0 for a built-in one."""
 
 
 def is_channel_name(name: str) -> bool:
@@ -35,7 +37,9 @@ def require_channel_name(text: str) -> str:
     """A name as a person typed it, with or without its sigil; raises `UsageError` when it cannot be one."""
     name = text.strip().removeprefix("#").removeprefix("@")
     if not is_channel_name(name):
-        raise UsageError("usage", f"{text!r}: a name has 1 to 40 of a-z, 0-9, - and _, and begins with a letter or digit")
+        raise UsageError(
+            "usage", f"{text!r}: a name has 1 to 40 of a-z, 0-9, - and _, and begins with a letter or digit"
+        )
     return name
 
 
@@ -53,12 +57,12 @@ def sigil(channel: Channel) -> str:
 def shown_names(named: Iterable[Named]) -> dict[ChannelId, str]:
     """How each channel is written, sigil included.
 
-    Of channels whose names look alike, the one that the roster has first keeps its name; the others are shown
-    with the beginning of their ids, so that a later one can imitate none.
+    Of channels whose names look alike, the one that this peer has known longest keeps its name; the others are shown
+    with the beginning of their ids. So no channel, however old, takes over a name that is in use.
     """
     taken: set[tuple[str, str]] = set()
     shown = {}
-    for channel, name in sorted(named, key=lambda one: (one.channel.since_seq, one.channel.id)):
+    for channel, name, _ in sorted(named, key=lambda one: (one.known_at, one.channel.since_seq, one.channel.id)):
         key = (sigil(channel), skeleton(name))
         suffix = f"~{channel.id[:_SUFFIX_DIGITS]}" if key in taken else ""
         taken.add(key)
@@ -68,7 +72,7 @@ def shown_names(named: Iterable[Named]) -> dict[ChannelId, str]:
 
 def imitated(name: str, mark: str, named: Iterable[Named]) -> str | None:
     """The known name that `name` could be mistaken for, None when there is none."""
-    for channel, other in named:
+    for channel, other, _ in named:
         if sigil(channel) == mark and skeleton(other) == skeleton(name):
             return f"{mark}{other}"
     return None
@@ -77,10 +81,3 @@ def imitated(name: str, mark: str, named: Iterable[Named]) -> str | None:
 def is_shown(channel: Channel) -> bool:
     """Whether people see it: of the built-in channels only `#general` is one to talk in."""
     return channel.creator is not None or channel.id == GENERAL
-
-
-def name_of(channel: Channel, names: Mapping[ChannelId, str]) -> str:
-    """The name that a channel goes by; the beginning of its id while nobody has told one."""
-    if channel.id == GENERAL:
-        return GENERAL_NAME
-    return names.get(channel.id, channel.id[:_SUFFIX_DIGITS])

@@ -159,7 +159,7 @@ def is_name(name: str) -> bool:
 
 
 def is_tag(tag: str) -> bool:
-    """Whether a text may be a tag: `key=value`, the key of 1 to 32 plain characters, the value of 1 to 64 visible ones."""
+    """Whether a text may be a tag: `key=value`, the key of 1 to 32 plain characters, the value of 1 to 64 visible."""
     return _TAG.match(tag) is not None and tag.isprintable() and unicodedata.normalize("NFC", tag) == tag
 
 

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Final
 
 from claudemesh.crypto import identity
-from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Invalid, Refused, Unreachable
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.journal import Journal, keys, outbox
@@ -25,7 +24,7 @@ from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.sealing import Destination, Sender, seal_row
 from claudemesh.peer.session import Session, Sessions
-from claudemesh.peer.settling import Acceptance, SettledRow, open_acceptance, write_accepted, write_end
+from claudemesh.peer.settling import Acceptance, SettledRow, write_accepted, write_end
 from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import delivery, limits
 from claudemesh.protocol.delivery import Action, Claim, Event, Outcome, Stage, State, Witness
@@ -85,9 +84,9 @@ class Outgoing:
         """There may be something to submit."""
         self._wake.set()
 
-    def take_accepted(self, statement: Statement) -> None:
-        """The broker states that it stored envelopes; without a valid signature nothing was accepted."""
-        self._answers.append(open_acceptance(statement, self._membership.mesh, self._broker))
+    def take_accepted(self, answer: Acceptance) -> None:
+        """The broker stored envelopes, by its verified statement."""
+        self._answers.append(answer)
         self._wake.set()
 
     def take_refused(self, message: RefusedMessage) -> None:
@@ -297,7 +296,7 @@ class Outgoing:
         settled: list[SettledRow] = []
         for index, answer in enumerate(answers):
             for stored in answer.body["r"]:
-                flight = self._flights.get((stored["id"], stored["to"]))
+                flight = self._flights.get((stored["id"], stored.get("to", "")))
                 if flight is None:
                     continue
                 flight.state, actions = delivery.step(flight.state, delivery.BrokerAccepted(), self._runtime.now())

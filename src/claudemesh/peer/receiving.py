@@ -21,7 +21,7 @@ from claudemesh.protocol import message_rules
 from claudemesh.protocol.heads import Gossip, SignedHead
 from claudemesh.protocol.messages import Send
 from claudemesh.protocol.replay import ReplayWindow
-from claudemesh.types import MessageId, PeerId, SessionId, UnixMillis
+from claudemesh.types import ChannelId, MessageId, PeerId, SessionId, UnixMillis
 
 CAPABILITY: Final = "dm"
 
@@ -71,6 +71,10 @@ class Authentic:
     attestation: Attestation
     window: ReplayWindow
     gap: int
+    channel: ChannelId | None = None
+    """The channel that it was posted in; None for a direct message."""
+    is_stale: bool = False
+    """Posted by somebody who had not yet seen the channel's newest membership change."""
 
     @property
     def header(self) -> dict[str, Any]:

@@ -7,13 +7,16 @@ then is anything acknowledged, shown or answered.
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from claudemesh.crypto import statements
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import EnvelopeRefused, Malformed
 from claudemesh.peer import contents, events
 from claudemesh.peer.contents import Nack, Profile, Receipt
-from claudemesh.peer.journal import inbox, keys, names, outbox, timeline
+from claudemesh.peer.journal import channels, epochs, inbox, keys, names, outbox, timeline
+from claudemesh.peer.journal.channels import ChannelWindowRow
+from claudemesh.peer.journal.epochs import ParkedDraft
 from claudemesh.peer.journal.inbox import InboxDraft, ReceiptDue
 from claudemesh.peer.journal.keys import WindowRow
 from claudemesh.peer.journal.outbox import Draft
@@ -21,10 +24,24 @@ from claudemesh.peer.journal.timeline import Evidence, Recorded
 from claudemesh.peer.receiving import Authentic
 from claudemesh.protocol import delivery
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
+from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.protocol.messages import SYS_FIELDS, SYS_OPTIONAL
 from claudemesh.types import BrokerId, Digest, MeshId, MessageId, PeerId, UnixMillis, UserId
 
-Content = str | list[Receipt] | Nack | Profile
+
+class Effect(Protocol):
+    """What a message that serves channels changes: first in the journal, then, once that is durable, in memory."""
+
+    def record(self, connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis) -> bool:
+        """Write it, maybe more than once; returns whether there is something new in the outbox."""
+        ...
+
+    def settle(self) -> None:
+        """It is durable."""
+        ...
+
+
+Content = str | list[Receipt] | Nack | Profile | Effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +51,8 @@ class Judged:
     message: Authentic
     content: Content
     accepted_at: UnixMillis
+    is_confirmed: bool = True
+    """Whether its sender gets a receipt; posts in large channels are not confirmed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,14 @@ class Notice:
     signer: BrokerId
 
 
+@dataclass(frozen=True, slots=True)
+class TakenEpoch:
+    """An epoch whose slot opened."""
+
+    held: HeldEpoch
+    statement: Statement
+
+
 @dataclass(slots=True)
 class Batch:
     """Everything that is recorded together."""
@@ -67,8 +94,22 @@ class Batch:
     judged: list[Judged] = field(default_factory=list)
     unopened: list[Unopened] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    epochs: list[TakenEpoch] = field(default_factory=list)
+    wanted: list[Statement] = field(default_factory=list)
+    """Signed records whose slots did not open."""
+    parked: list[tuple[ParkedDraft, Draft]] = field(default_factory=list)
+    """Posts that wait for their epoch, each with the question for its secret."""
+    unparked: list[int] = field(default_factory=list)
+    channel_windows: list[ChannelWindowRow] = field(default_factory=list)
     windows: list[WindowRow] = field(default_factory=list)
     attestations: list[tuple[str, UnixMillis, Statement]] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (
+            self.judged or self.unopened or self.notices or self.epochs or self.wanted or self.parked or self.unparked
+        )
 
 
 @dataclass(slots=True)
@@ -133,6 +174,7 @@ def record_batch(
     for digest, expires_at, statement in batch.attestations:
         keys.save_attestation(connection, mesh, Digest(digest), expires_at, statement)
     keys.save_windows(connection, mesh, batch.windows)
+    _record_channels(connection, mesh, batch, now, outcomes)
     for judged in batch.judged:
         match judged.content:
             case str():
@@ -143,11 +185,29 @@ def record_batch(
                 _record_nack(connection, mesh, judged.message.sender, nack, outcomes)
             case Profile() as profile:
                 _record_profile(connection, mesh, judged.message.sender, profile, users, now, outcomes)
+            case effect:
+                outcomes.outbox_changed |= effect.record(connection, mesh, now)
     for notice in batch.notices:
         _record_notice(connection, mesh, notice, now, outcomes)
     for unopened in batch.unopened:
         _record_unopened(connection, mesh, unopened, now, outcomes)
     return outcomes
+
+
+def _record_channels(
+    connection: sqlite3.Connection, mesh: MeshId, batch: Batch, now: UnixMillis, outcomes: Outcomes
+) -> None:
+    channels.save_windows(connection, mesh, batch.channel_windows)
+    for taken in batch.epochs:
+        epochs.save(connection, mesh, taken.held, taken.statement, None)
+    for statement in batch.wanted:
+        epochs.want(connection, mesh, statements.statement_digest(statement, "epoch"), statement, now)
+    for parked, question in batch.parked:
+        epochs.park(connection, mesh, parked, now)
+        if inbox.note_nack(connection, mesh, question.peer, parked.epoch[:32], now):
+            outbox.enqueue(connection, mesh, [question])
+            outcomes.outbox_changed = True
+    epochs.unpark(connection, batch.unparked)
 
 
 def _record_message(
@@ -165,16 +225,22 @@ def _record_message(
         attestation=message.attestation.digest,
         accepted_at=judged.accepted_at,
         received_at=now,
+        channel=message.channel,
+        gap=message.gap,
+        is_stale=message.is_stale,
     )
     number = inbox.add(connection, mesh, draft)
-    # A copy under a new counter means that the sender may not know: the receipt is owed again.
-    due = ReceiptDue(message.sender, message.message_id, Stage.DELIVERED, now)
-    inbox.add_receipts_due(connection, mesh, [due])
-    outcomes.receipts_due = True
+    if judged.is_confirmed:
+        # A copy under a new counter means that the sender may not know: the receipt is owed again.
+        due = ReceiptDue(message.sender, message.message_id, Stage.DELIVERED, now)
+        inbox.add_receipts_due(connection, mesh, [due])
+        outcomes.receipts_due = True
     if number is None:
         return
     outcomes.arrived.append(
-        events.MessageArrived(number, draft.message_id, draft.sender, draft.session, draft.reply_to, header["prio"])
+        events.MessageArrived(
+            number, draft.message_id, draft.sender, draft.session, draft.reply_to, header["prio"], draft.channel
+        )
     )
     if draft.reply_to is not None:
         outcomes.recorded.append(

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from claudemesh.crypto import statements
 from claudemesh.crypto.statements import Body, Statement
 from claudemesh.errors import Malformed
-from claudemesh.peer.journal import membership, outbox, timeline
+from claudemesh.peer.journal import membership, outbox, posts, timeline
 from claudemesh.peer.journal.outbox import OutboxRow
+from claudemesh.peer.journal.posts import PostRow
 from claudemesh.peer.journal.timeline import Evidence, Recorded
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
-from claudemesh.protocol.messages import ACCEPT_FIELDS, ACCEPT_ROW_FIELDS
+from claudemesh.protocol.messages import ACCEPT_FIELDS, ACCEPT_POST_ROW_FIELDS, ACCEPT_ROW_FIELDS
 from claudemesh.types import BrokerId, MeshId, UnixMillis
 
 
@@ -20,6 +21,13 @@ class Acceptance(NamedTuple):
 
     statement: Statement
     body: Body
+
+
+class SettledPost(NamedTuple):
+    """A post that `answers[answer]` settles."""
+
+    answer: int
+    row: PostRow
 
 
 class SettledRow(NamedTuple):
@@ -42,8 +50,18 @@ def open_acceptance(statement: Statement, mesh: MeshId, broker: BrokerId) -> Acc
     for row in body["r"]:
         if not isinstance(row, dict):
             raise Malformed("field_type", "r")
-        statements.check_fields(row, ACCEPT_ROW_FIELDS)
+        statements.check_fields(row, ACCEPT_POST_ROW_FIELDS if "chan" in row else ACCEPT_ROW_FIELDS)
     return Acceptance(statement, body)
+
+
+def is_about_posts(answer: Acceptance) -> bool:
+    """Whether any of the envelopes is a post."""
+    return any("chan" in row for row in answer.body["r"])
+
+
+def is_about_sends(answer: Acceptance) -> bool:
+    """Whether any of the envelopes is a direct message."""
+    return any("to" in row for row in answer.body["r"])
 
 
 def write_accepted(
@@ -96,4 +114,57 @@ def write_end(
     outbox.settle(connection, [row.id], outcome)
     return timeline.record(
         connection, mesh, row.message_id, row.peer, claim, at=now, recorded_at=now, signer=signer, detail=detail
+    )
+
+
+def write_posts_accepted(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    answers: Sequence[Acceptance],
+    settled: Sequence[SettledPost],
+    now: UnixMillis,
+) -> list[Recorded | None]:
+    """Settle posts as accepted, each statement stored once as the evidence of all its posts."""
+    receipts = [(row["n"], row["h"]) for answer in answers for row in answer.body["r"]]
+    membership.add_audit_receipts(connection, mesh, receipts)
+    evidence: dict[int, int] = {}
+    recorded = []
+    for index, row in settled:
+        statement, body = answers[index]
+        posts.settle(connection, [row.id], Outcome.ACCEPTED, body["at"])
+        if row.internal:
+            continue
+        if index not in evidence:
+            content = Evidence("statement", statement.b.encode(), bytes.fromhex(statement.s))
+            evidence[index] = timeline.add_evidence(connection, content)
+        recorded.append(
+            timeline.record(
+                connection,
+                mesh,
+                row.message_id,
+                row.channel,
+                Claim(Stage.ACCEPTED, Witness.BROKER),
+                at=body["at"],
+                recorded_at=now,
+                signer=statement.k,
+                evidence=evidence[index],
+            )
+        )
+    return recorded
+
+
+def write_post_end(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    row: PostRow,
+    outcome: Outcome,
+    claim: Claim,
+    detail: str,
+    signer: str,
+    now: UnixMillis,
+) -> Recorded | None:
+    """Settle a post as refused or expired."""
+    posts.settle(connection, [row.id], outcome, None)
+    return timeline.record(
+        connection, mesh, row.message_id, row.channel, claim, at=now, recorded_at=now, signer=signer, detail=detail
     )

@@ -99,6 +99,7 @@ class Uplink:
         self._retry_now = asyncio.Event()
         self._news: deque[Log | Statement] = deque()
         self._news_arrived = asyncio.Event()
+        self._moved = asyncio.Event()
         self.down: events.LinkDown | None = None
         """Why there is no link, while there is none."""
 
@@ -116,6 +117,10 @@ class Uplink:
     def broker(self) -> BrokerId:
         """The key of the mesh's broker."""
         return self._membership.roster.broker or self._keyring.keys.broker_id
+
+    def roster_changed(self) -> None:
+        """The roster may name another broker now."""
+        self._moved.set()
 
     def reconnect(self) -> None:
         """Dial at once instead of waiting for the next attempt."""
@@ -136,6 +141,17 @@ class Uplink:
             down = self.down
             raise Unreachable("broker_unreachable", f"{down.code} {down.detail}" if down else self.url) from error
         return self._line
+
+    async def is_refused(self, code: str) -> bool:
+        """Whether the next attempts to open a link are refused with `code`; False when one opens, or none is in time."""
+        with suppress(TimeoutError), self._hub.watch() as watch:
+            async with asyncio.timeout(self._runtime.tempo.request_timeout_ms / 1000):
+                async for event in watch:
+                    if isinstance(event, events.LinkUp):
+                        return False
+                    if isinstance(event, events.LinkDown) and event.code == code:
+                        return True
+        return False
 
     async def run(self) -> None:
         """Keep the link open until cancelled."""
@@ -166,7 +182,7 @@ class Uplink:
         finally:
             link.cancel()
             await asyncio.wait({link})
-        return link.result()
+        return (False, Unreachable("link_lost")) if link.cancelled() else link.result()
 
     async def _one_link(self) -> tuple[bool, Exception]:
         """Open a link and serve it; returns whether it was ready, and why it ended."""
@@ -229,11 +245,12 @@ class Uplink:
             group.create_task(self._incoming.run(line))
             group.create_task(self._outgoing.run(line))
             group.create_task(self.hooks.serve(line))
+            group.create_task(self._leave_after_move(line))
             self._line, self.down = line, None
             self._ready.set()
             self._hub.publish(events.LinkUp(self.url, opened.queued))
             if line.broker != self.broker:
-                group.create_task(self._leave(line))
+                self._moved.set()
 
     async def _first_sync(self, line: Line) -> None:
         """The broker sends the roster's suffix after the hello; whatever it leaves open is asked for."""
@@ -319,8 +336,6 @@ class Uplink:
                 if not await self._take_news() or overflowed:
                     await self._membership.catch_up(line)
             self._outgoing.wake()
-            if line.broker != self.broker:
-                await self._leave(line)
 
     async def _take_news(self) -> bool:
         """Apply what has arrived; returns whether the replica now ends where the broker says."""
@@ -332,8 +347,11 @@ class Uplink:
                 current = await take
         return current
 
-    async def _leave(self, line: Line) -> None:
-        """The mesh has moved: stay until the old broker has handed out what it holds and closes."""
+    async def _leave_after_move(self, line: Line) -> None:
+        """When the mesh has moved: stay until the old broker has handed out what it holds and closes, or for a while."""
+        while line.broker == self.broker:
+            self._moved.clear()
+            await self._moved.wait()
         await asyncio.sleep(MOVE_GRACE_S)
         raise Unreachable("link_lost", "moved")
 

@@ -15,8 +15,12 @@ class NameRow(NamedTuple):
     name: str
     topic: str
     teller: PeerId
-    told_at: UnixMillis
+    named_at: UnixMillis
+    """By the teller's clock."""
+    known_at: UnixMillis
+    """By our own, and since when this peer knows it."""
     announced: bool = True
+    """False while a name of our own has not been told to the others."""
 
 
 class ChannelWindowRow(NamedTuple):
@@ -31,17 +35,18 @@ class ChannelWindowRow(NamedTuple):
 def load_names(connection: sqlite3.Connection, mesh: MeshId) -> list[NameRow]:
     """Every name that is known."""
     rows = connection.execute(
-        "SELECT channel, name, topic, teller, told_at, announced FROM channel_names WHERE mesh = ?", (mesh,)
+        "SELECT channel, name, topic, teller, named_at, known_at, announced FROM channel_names WHERE mesh = ?", (mesh,)
     )
-    return [NameRow(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in rows]
+    return [NameRow._make((*row[:6], bool(row[6]))) for row in rows]
 
 
 def save_name(connection: sqlite3.Connection, mesh: MeshId, row: NameRow) -> None:
     """Store or replace a name."""
     connection.execute(
-        "INSERT INTO channel_names (mesh, channel, name, topic, teller, told_at, announced)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (mesh, channel) DO UPDATE SET name = excluded.name,"
-        " topic = excluded.topic, teller = excluded.teller, told_at = excluded.told_at, announced = excluded.announced",
+        "INSERT INTO channel_names (mesh, channel, name, topic, teller, named_at, known_at, announced)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (mesh, channel) DO UPDATE SET name = excluded.name,"
+        " topic = excluded.topic, teller = excluded.teller, named_at = excluded.named_at, known_at = excluded.known_at,"
+        " announced = excluded.announced",
         (mesh, *row),
     )
 
@@ -59,17 +64,16 @@ def mark_announced(connection: sqlite3.Connection, mesh: MeshId, channels: Seque
     )
 
 
-def load_directories_sent(connection: sqlite3.Connection, mesh: MeshId) -> dict[PeerId, str]:
-    """Which version (digest) of the directory each peer was sent."""
-    return dict(connection.execute("SELECT member, digest FROM directories_sent WHERE mesh = ?", (mesh,)).fetchall())
+def load_told(connection: sqlite3.Connection, mesh: MeshId) -> set[tuple[ChannelId, PeerId]]:
+    """Whom this peer told which names."""
+    rows = connection.execute("SELECT channel, member FROM names_told WHERE mesh = ?", (mesh,))
+    return {(ChannelId(row[0]), PeerId(row[1])) for row in rows}
 
 
-def save_directory_sent(connection: sqlite3.Connection, mesh: MeshId, member: PeerId, digest: str) -> None:
-    """The peer's copy of the directory is in the outbox."""
+def mark_told(connection: sqlite3.Connection, mesh: MeshId, channel: ChannelId, member: PeerId) -> None:
+    """The names are in the outbox, for this member."""
     connection.execute(
-        "INSERT INTO directories_sent (mesh, member, digest) VALUES (?, ?, ?)"
-        " ON CONFLICT (mesh, member) DO UPDATE SET digest = excluded.digest",
-        (mesh, member, digest),
+        "INSERT OR IGNORE INTO names_told (mesh, channel, member) VALUES (?, ?, ?)", (mesh, channel, member)
     )
 
 
@@ -113,11 +117,11 @@ def drop_expired_windows(connection: sqlite3.Connection, mesh: MeshId, now: Unix
 
 def trim_history(connection: sqlite3.Connection, mesh: MeshId, keep: int, before: UnixMillis) -> None:
     """Drop received and own posts that are older than `before`, and of each channel all but the newest `keep`."""
+    connection.execute("DELETE FROM inbox WHERE mesh = ? AND channel IS NOT NULL AND received_at < ?", (mesh, before))
     connection.execute(
-        "DELETE FROM inbox WHERE mesh = ? AND channel IS NOT NULL AND received_at < ?", (mesh, before)
+        "DELETE FROM posts WHERE mesh = ? AND created_at < ? AND state IN ('accepted', 'refused', 'expired')",
+        (mesh, before),
     )
-    connection.execute("DELETE FROM posts WHERE mesh = ? AND created_at < ? AND state IN"
-                       " ('accepted', 'refused', 'expired')", (mesh, before))
     crowded = connection.execute(
         "SELECT channel FROM inbox WHERE mesh = ? AND channel IS NOT NULL GROUP BY channel HAVING count(*) > ?",
         (mesh, keep),
@@ -129,6 +133,7 @@ def trim_history(connection: sqlite3.Connection, mesh: MeshId, keep: int, before
             (mesh, channel, mesh, channel, keep),
         )
     connection.execute(
-        "DELETE FROM post_recipients WHERE mesh = ? AND message_id NOT IN (SELECT message_id FROM posts WHERE mesh = ?)",
+        "DELETE FROM post_recipients WHERE mesh = ?"
+        " AND message_id NOT IN (SELECT message_id FROM posts WHERE mesh = ?)",
         (mesh, mesh),
     )

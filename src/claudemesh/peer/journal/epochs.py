@@ -56,7 +56,11 @@ def load_held(connection: sqlite3.Connection, mesh: MeshId) -> list[HeldEpoch]:
 
 
 def save(
-    connection: sqlite3.Connection, mesh: MeshId, held: HeldEpoch, statement: Statement | None, publication: bytes | None
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    held: HeldEpoch,
+    statement: Statement | None,
+    publication: bytes | None,
 ) -> None:
     """Store an epoch. One that is known without a signature gains it; a published one stays published."""
     record = held.record
@@ -176,7 +180,10 @@ def load_parked(connection: sqlite3.Connection, mesh: MeshId, epochs: Collection
             " WHERE mesh = ? AND epoch = ?",
             (mesh, epoch),
         )
-        found += [ParkedPost(row[0], row[1], row[2], row[3], _statement_decoder.decode(row[4]), row[5], row[6]) for row in rows]
+        found += [
+            ParkedPost(row[0], row[1], row[2], row[3], _statement_decoder.decode(row[4]), row[5], row[6])
+            for row in rows
+        ]
     return sorted(found, key=lambda post: post.id)
 
 
@@ -205,5 +212,3 @@ def _record(body: bytes, statement: bytes | None) -> EpochRecord:
     if statement is None:
         return read_record(statements.decode(body))
     return open_record(_statement_decoder.decode(statement))
-
-

@@ -95,9 +95,7 @@ def load_open(connection: sqlite3.Connection, mesh: MeshId, skip: Collection[int
 
 def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> PostRow | None:
     """The post with this id."""
-    row = connection.execute(
-        "SELECT * FROM post_rows WHERE mesh = ? AND message_id = ?", (mesh, message_id)
-    ).fetchone()
+    row = connection.execute("SELECT * FROM post_rows WHERE mesh = ? AND message_id = ?", (mesh, message_id)).fetchone()
     return None if row is None else _row(row)
 
 
@@ -125,8 +123,7 @@ def mark_sealed(
     """Store sealed posts with those who may confirm them, before any of them is transmitted."""
     for message_id, post, recipients in posts:
         connection.execute(
-            "UPDATE posts SET state = 'sealed', attestation = ?, counter = ?, epoch = ?, envelope = ?"
-            " WHERE id = ?",
+            "UPDATE posts SET state = 'sealed', attestation = ?, counter = ?, epoch = ?, envelope = ? WHERE id = ?",
             (*post[1:], post.id),
         )
         connection.executemany(

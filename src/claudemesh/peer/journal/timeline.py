@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 from claudemesh.protocol.delivery import Claim, Stage, Witness, advance, is_admissible
 from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, UnixMillis
 
-
 _COPIES: Final = (
     (
         "SELECT stage, witness FROM outbox WHERE mesh = ? AND message_id = ? AND peer = ?",

@@ -56,24 +56,25 @@ CREATE TABLE channel_windows (
     PRIMARY KEY (mesh, session, channel)
 ) WITHOUT ROWID;
 
--- What channels and groups are called. `announced` is 0 while a name of our own has not been told to the others.
+-- What channels and groups are called, and since when this peer knows it. `announced` is 0 while a name of our own has not been told to the others.
 CREATE TABLE channel_names (
     mesh      TEXT    NOT NULL,
     channel   TEXT    NOT NULL,
     name      TEXT    NOT NULL,
     topic     TEXT    NOT NULL DEFAULT '',
     teller    TEXT    NOT NULL,
-    told_at   INTEGER NOT NULL,
+    named_at  INTEGER NOT NULL,
+    known_at  INTEGER NOT NULL,
     announced INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (mesh, channel)
 ) WITHOUT ROWID;
 
--- Which peers were told which version of the directory.
-CREATE TABLE directories_sent (
-    mesh   TEXT NOT NULL,
-    member TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    PRIMARY KEY (mesh, member)
+-- Whom this peer told the name of a private channel; or, with the space's id, the names of all that everybody may know.
+CREATE TABLE names_told (
+    mesh    TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    member  TEXT NOT NULL,
+    PRIMARY KEY (mesh, channel, member)
 ) WITHOUT ROWID;
 
 -- Where this peer differs from what a broker delivers without being asked.

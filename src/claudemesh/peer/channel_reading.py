@@ -1,0 +1,71 @@
+"""What the body of a message means to this peer's channels: names, epochs, history, or simply a text."""
+
+from typing import Final
+
+from claudemesh.errors import EnvelopeRefused
+from claudemesh.peer import channel_contents, contents
+from claudemesh.peer.directory import Directory
+from claudemesh.peer.history import History
+from claudemesh.peer.receiving import Authentic
+from claudemesh.peer.recording import Content, Effect, read_content
+from claudemesh.peer.repairing import Repairs
+from claudemesh.protocol.roster import EVERYONE, SPACE, Roster
+from claudemesh.types import ChannelId
+
+MAX_CONFIRMED: Final = 64
+"""Recipients of a post that each send a receipt; in larger channels a post is known to be accepted, and no more."""
+
+
+def is_confirmed(roster: Roster, channel: ChannelId) -> bool:
+    """Whether the recipients of a post send receipts for it: sender and recipients decide it by the same roster."""
+    return channel not in (EVERYONE, SPACE) and len(roster.channel_members(channel)) <= MAX_CONFIRMED + 1
+
+
+class ChannelReader:
+    """Reads the bodies of authentic messages; what they change is carried out when they are recorded."""
+
+    def __init__(self, directory: Directory, repairs: Repairs, history: History) -> None:
+        self._directory = directory
+        self._repairs = repairs
+        self._history = history
+
+    def read(self, message: Authentic) -> Content:
+        """Read a body by its content type, in the place where that type belongs.
+
+        Raises:
+            Malformed: The body is not what the type says.
+            EpochRefused, Unopenable: It hands on a secret against the rules.
+            EnvelopeRefused: `unsupported_content`, `not_in_channel`.
+        """
+        if message.channel is not None:
+            return self._read_post(message)
+        body = message.opened.body
+        match message.header["ct"]:
+            case channel_contents.DIRECTORY:
+                return self._directory.take(channel_contents.read_directory(body), message.sender)
+            case channel_contents.SLOT:
+                return self._repairs.take(channel_contents.read_body(body), message.sender)
+            case channel_contents.HISTORY:
+                return self._history.take_epoch(channel_contents.read_body(body), message.sender)
+            case channel_contents.PAST:
+                return self._history.take_past(channel_contents.read_past(body), message.sender)
+            case contents.NACK:
+                return self._read_nack(message)
+            case _:
+                return read_content(message)
+
+    def _read_post(self, message: Authentic) -> Content:
+        """In the space there are names, in every other channel texts."""
+        is_directory = message.header["ct"] == channel_contents.DIRECTORY
+        if is_directory and message.channel == SPACE:
+            return self._directory.take(channel_contents.read_directory(message.opened.body), message.sender)
+        if message.header["ct"] != contents.TEXT or message.channel in (SPACE, EVERYONE):
+            raise EnvelopeRefused("unsupported_content")
+        return read_content(message)
+
+    def _read_nack(self, message: Authentic) -> Content:
+        nack = contents.read_nack(message.opened.body)
+        if nack.epoch is None:
+            return nack
+        answer: Effect = self._repairs.answer(message.sender, nack.epoch)
+        return answer
