@@ -108,11 +108,18 @@ class HostileLink:
         """Send bytes as they are."""
         if self.socket.closed:
             return
-        with_suppressed = data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else data
+        frame = data if isinstance(data, bytes) else data.encode()
         try:
-            await self.socket.send_str(with_suppressed)
+            await self.socket.send_frame(frame, WSMsgType.TEXT)
         except (ConnectionError, RuntimeError):
             self.closed = True
+
+    def abort(self) -> None:
+        """Break the connection without a word, as a network does."""
+        self.closed = True
+        transport = self.socket._req.transport if self.socket._req is not None else None
+        if transport is not None:
+            transport.abort()
 
     async def close(self) -> None:
         self.protocol.close()

@@ -153,6 +153,21 @@ async def use_a_stolen_attestation(world: World) -> Outcome:
     return Outcome("i am alice" in bob.texts, bob.codes)
 
 
+async def attest_in_anothers_name(world: World) -> Outcome:
+    """A19: a member attests a session of its own as alice's, signed by itself and signed by nobody."""
+    bob, mallory, alice = await world.victim("bob"), world.member("mallory"), world.owner
+    await world.announce()
+    own = alice.forged_attestation(mallory.sign, mallory.session)
+    borrowed = _as_signed_by(own, alice.id)
+
+    for attestation in (own, borrowed):
+        letter = mallory.write(bob.id, bob.kid, "i am alice", attestation=attestation, **{"from": alice.id})
+        await world.deliver(bob, letter, checked=False)
+    await world.probe(bob)
+
+    return Outcome("i am alice" in bob.texts, bob.codes)
+
+
 async def release_early(world: World) -> Outcome:
     """A20: the message says not before tomorrow, the broker delivers it today, with and without the outer hint."""
     bob = await world.victim("bob")

@@ -91,6 +91,14 @@ async def test_a19_a_stolen_attestation_is_not_a_session(theatre: World) -> None
     assert outcome.codes == {"box_open"}
 
 
+async def test_a19_a_member_cannot_attest_in_anothers_name(theatre: World) -> None:
+    """A19: expected `att` for its own signature, `bad_sig` for a borrowed one."""
+    outcome = await message_attacks.attest_in_anothers_name(theatre)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"att", "bad_sig"}
+
+
 async def test_a20_a_scheduled_message_is_not_released_early(theatre: World) -> None:
     """A20: held until its time, then surfaced once."""
     outcome = await message_attacks.release_early(theatre)

@@ -1,0 +1,71 @@
+"""Attacks on the real broker that are also run against broken builds of it."""
+
+from claudemesh.broker.app import Broker
+from claudemesh.broker.config import Listen, Settings
+from claudemesh.protocol import messages
+from claudemesh.protocol.messages import Message
+from tests.attacks.forgeries import escalations
+from tests.attacks.wire_member import WireMember, dialled
+from tests.attacks.wire_mesh import WireMesh, length_of_log
+from tests.attacks.worlds import Outcome
+
+
+async def replay_a_hello() -> Outcome:
+    """A18: what a member answered to one challenge is said again to another."""
+    async with Broker(Settings(listen=Listen("127.0.0.1", 0))) as broker:
+        mesh = await WireMesh(f"ws://127.0.0.1:{broker.port}/ws").found()
+        async with dialled(mesh.url) as link:
+            recorded = mesh.owner.hello(await link.challenge())
+            await link.send(recorded)
+            await link.expect(messages.HelloAck)
+        return await _present(mesh, recorded)
+
+
+async def present_a_stolen_attestation() -> Outcome:
+    """A19: the owner's public attestation, and a hello signed by a session of the thief."""
+    async with Broker(Settings(listen=Listen("127.0.0.1", 0))) as broker:
+        mesh = await WireMesh(f"ws://127.0.0.1:{broker.port}/ws").found()
+        thief = WireMember("thief")
+        thief.follow(*mesh.entries)
+        async with dialled(mesh.url) as link:
+            challenge = await link.challenge()
+            thief.sign = mesh.owner.sign
+            hello = thief.hello(challenge, att=mesh.owner.usual_attestation())
+            await link.send(hello)
+            return await _answer(link.refusal())
+
+
+async def present_an_expelled_member() -> Outcome:
+    """A26: a member that was revoked comes back."""
+    async with Broker(Settings(listen=Listen("127.0.0.1", 0))) as broker:
+        mesh = await WireMesh(f"ws://127.0.0.1:{broker.port}/ws").found()
+        eve = await mesh.member("eve")
+        await mesh.extend(mesh.owner.entry("revoke", who=eve.id, why="removed"))
+        async with dialled(mesh.url) as link:
+            await link.send(eve.hello(await link.challenge()))
+            return await _answer(link.refusal())
+
+
+async def escalate() -> Outcome:
+    """A25: a member appends what only its owner may."""
+    async with Broker(Settings(listen=Listen("127.0.0.1", 0))) as broker:
+        mesh = await WireMesh(f"ws://127.0.0.1:{broker.port}/ws").found()
+        bob = await mesh.member("bob")
+        async with bob.dial(mesh.url) as link:
+            answers = [await link.append(entry) for entry in escalations(mesh.owner, bob)]
+        return Outcome(await length_of_log(bob, mesh.url) > len(mesh.entries), frozenset(answers))
+
+
+async def _present(mesh: WireMesh, hello: Message) -> Outcome:
+    async with dialled(mesh.url) as link:
+        await link.challenge()
+        await link.send(hello)
+        return await _answer(link.refusal())
+
+
+async def _answer(refusal: object) -> Outcome:
+    try:
+        return Outcome(False, frozenset({await refusal}))  # type: ignore[misc]
+    except AssertionError as accepted:
+        assert "HelloAck" in str(accepted)
+        return Outcome(True, frozenset())

@@ -1,0 +1,295 @@
+"""Deliberate breaks of ONE check in the real code. Nothing but `test_broken_builds` may use them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from claudemesh.crypto import frames, identity, statements
+from claudemesh.crypto.statements import Statement
+from claudemesh.peer import incoming, outgoing, receiving
+from claudemesh.peer.cards import CardDirectory
+from claudemesh.peer.founding import _Joining
+from claudemesh.peer.journal import membership as journal_membership
+from claudemesh.peer.receiving import Inspector
+from claudemesh.peer.recording import Notice
+from claudemesh.peer.settling import Acceptance
+from claudemesh.protocol import audit_view, handshake, heads, link, roster, roster_rules
+from claudemesh.protocol.heads import Standing
+from claudemesh.protocol.replay import Accepted, ReplayWindow
+from claudemesh.protocol.roster import Checked, Entry, Roster
+from claudemesh.types import MeshId
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+@contextmanager
+def no_inner_signature() -> Iterator[None]:
+    """Whoever can box can sign."""
+    with mock.patch.object(frames, "verify", _nothing):
+        yield
+
+
+@contextmanager
+def no_binding() -> Iterator[None]:
+    """The signed header is not compared with the envelope, the attestation and this peer."""
+    with mock.patch.object(Inspector, "_check_binding", _nothing):
+        yield
+
+
+@contextmanager
+def no_capability_check() -> Iterator[None]:
+    """What a session may do is not looked at."""
+    original = Inspector._check_attestation
+
+    def check(self: Inspector, attestation: Any, *, synced: bool) -> Any:
+        with mock.patch.object(receiving, "CAPABILITY", attestation.capabilities[0]):
+            return original(self, attestation, synced=synced)
+
+    with mock.patch.object(Inspector, "_check_attestation", check):
+        yield
+
+
+@contextmanager
+def no_replay_window() -> Iterator[None]:
+    """Every counter is new."""
+
+    def accept(self: ReplayWindow, counter: int) -> Accepted:
+        return Accepted(ReplayWindow(max(self.highest, counter), self.bitmap), 0)
+
+    with mock.patch.object(ReplayWindow, "accept", accept):
+        yield
+
+
+@contextmanager
+def no_time_check() -> Iterator[None]:
+    """A message is good at any time."""
+    with mock.patch.object(receiving, "_check_time", _nothing):
+        yield
+
+
+@contextmanager
+def no_gossip() -> Iterator[None]:
+    """The head that a message names is not looked at."""
+    with mock.patch.object(Inspector, "_check_gossip", _nothing):
+        yield
+
+
+@contextmanager
+def unproven_claims_count() -> Iterator[None]:
+    """A member's word about a head needs no signature of the broker."""
+    with mock.patch.object(heads, "is_proven", lambda *_: True):
+        yield
+
+
+@contextmanager
+def no_head_comparison() -> Iterator[None]:
+    """Whatever head the broker signs is taken for the replica's own."""
+    with mock.patch.object(heads, "classify_head", lambda *_: Standing.CURRENT):
+        yield
+
+
+@contextmanager
+def any_key_signs_heads() -> Iterator[None]:
+    """The signer of a head need not be the roster's broker."""
+    original = heads.open_head
+
+    def open_head(statement: Statement, replica: Roster) -> Any:
+        with mock.patch.object(heads, "head_signers", lambda *_: {statement.k}):
+            return original(statement, replica)
+
+    with mock.patch.object(heads, "open_head", open_head):
+        yield
+
+
+@contextmanager
+def no_origin_check() -> Iterator[None]:
+    """A challenge for another address is answered."""
+    original = handshake.open_challenge
+
+    def open_challenge(statement: Statement, broker: Any, dialled: str) -> Any:
+        return original(statement, broker, statements.decode(statement.b.encode())["origin"])
+
+    with mock.patch.object(link.handshake, "open_challenge", open_challenge):
+        yield
+
+
+@contextmanager
+def no_broker_key_check() -> Iterator[None]:
+    """Any broker is the right one."""
+    original = handshake.open_challenge
+
+    def open_challenge(statement: Statement, broker: Any, dialled: str) -> Any:
+        return original(statement, None, dialled)
+
+    with mock.patch.object(link.handshake, "open_challenge", open_challenge):
+        yield
+
+
+@contextmanager
+def no_mesh_id_in_the_link_and_no_proof_of_possession() -> Iterator[None]:
+    """Two checks, each of which stops this attack alone, as in the formal model `mesh_nomid_nopop`."""
+
+    async def learn_mesh(self: Any) -> MeshId:
+        from claudemesh.protocol.messages import Log, Sync
+
+        log = await self._line.request(Sync(rid=0, seq=0), Log)
+        return MeshId(roster.entry_digest(log.entries[0]))
+
+    with mock.patch.object(_Joining, "_learn_mesh", learn_mesh), no_roster_signatures():
+        yield
+
+
+@contextmanager
+def no_roster_signatures() -> Iterator[None]:
+    """The rules of the roster hold, but nobody has to sign."""
+
+    def check(self: Roster, entry: Entry, now: Any) -> Checked:
+        checked = self._place(entry)
+        roster_rules.required_signers(self, checked.body)
+        return checked
+
+    with mock.patch.object(Roster, "check", check):
+        yield
+
+
+@contextmanager
+def no_rule(op: str) -> Iterator[None]:
+    """One operation is allowed to everybody who signs it."""
+
+    def allow(state: Any, body: Any) -> tuple[str, ...]:
+        keys = [body["by"], *([body["m"]["sign"], body["m"]["user"]] if "m" in body else [])]
+        return tuple(dict.fromkeys([*keys, *([body["inv"]] if op == "invite" else [])]))
+
+    with mock.patch.dict(roster_rules._RULES, {op: allow}):
+        yield
+
+
+@contextmanager
+def no_clock() -> Iterator[None]:
+    """An entry may be dated as far ahead as its author likes."""
+    with mock.patch.object(roster, "FUTURE_ENTRY_MS", 1 << 50):
+        yield
+
+
+@contextmanager
+def unsigned_acceptance() -> Iterator[None]:
+    """`accepted` is believed whoever signed it."""
+
+    def open_acceptance(statement: Statement, mesh: Any, broker: Any) -> Acceptance:
+        return Acceptance(statement, statements.decode(statement.b.encode()))
+
+    with mock.patch.object(outgoing, "open_acceptance", open_acceptance):
+        yield
+
+
+@contextmanager
+def unsigned_notices() -> Iterator[None]:
+    """A notice about a message is believed whoever signed it."""
+    original = incoming.read_notice
+
+    def read_notice(statement: Statement, mesh: Any, broker: Any) -> Notice:
+        with mock.patch.object(statements, "verify_bytes", _nothing):
+            return original(statement, mesh, statement.k)  # type: ignore[arg-type]
+
+    with mock.patch.object(incoming, "read_notice", read_notice):
+        yield
+
+
+@contextmanager
+def no_card_number() -> Iterator[None]:
+    """The card that came last wins."""
+    with mock.patch.object(CardDirectory, "_is_newer", lambda self, card: True):
+        yield
+
+
+@contextmanager
+def no_card_signature() -> Iterator[None]:
+    """A card is believed whoever signed it."""
+    original = identity.open_card
+
+    def open_card(statement: Statement) -> Any:
+        member = statements.decode(statement.b.encode())["member"]
+        with mock.patch.object(statements, "verify_bytes", _nothing):
+            return original(Statement(statement.b, member, statement.s))
+
+    with mock.patch.object(identity, "open_card", open_card):
+        yield
+
+
+@contextmanager
+def no_attestation_signature() -> Iterator[None]:
+    """A session speaks for whomever it names."""
+    original = identity.open_attestation
+
+    def open_attestation(statement: Statement) -> Any:
+        with mock.patch.object(statements, "verify_bytes", _nothing):
+            return original(statement)
+
+    with mock.patch.object(identity, "open_attestation", open_attestation):
+        yield
+
+
+@contextmanager
+def dead_sessions_live() -> Iterator[None]:
+    """That a peer has ended a session is forgotten."""
+    with mock.patch.object(CardDirectory, "is_dead", lambda *_: False):
+        yield
+
+
+@contextmanager
+def no_owed_rows() -> Iterator[None]:
+    """The audit log need not reach as far as what was acknowledged."""
+    with mock.patch.object(journal_membership, "last_audit_receipt", lambda *_: -1):
+        yield
+
+
+@contextmanager
+def no_audit_receipts() -> Iterator[None]:
+    """Acknowledged rows are not compared with the audit log."""
+    with mock.patch.object(journal_membership, "load_audit_receipts", lambda *_, **__: {}):
+        yield
+
+
+@contextmanager
+def no_audit_fields() -> Iterator[None]:
+    """An audit row may say anything."""
+
+    def read_row(raw: bytes, mesh: Any, n: int, previous: Any) -> Any:
+        return statements.decode(raw)
+
+    with mock.patch.object(audit_view, "read_row", read_row):
+        yield
+
+
+@contextmanager
+def no_hello_binding() -> Iterator[None]:
+    """A hello need not answer this challenge."""
+    with mock.patch.object(handshake, "_check_binding", _nothing):
+        yield
+
+
+@contextmanager
+def no_hello_signature() -> Iterator[None]:
+    """The broker believes that a session speaks when its attestation is shown."""
+    original = handshake.open_hello
+
+    def open_hello(statement: Statement, attestation: Any, challenge: Any) -> Any:
+        body = statements.decode(statement.b.encode()) | {"sess": attestation.session}
+        with mock.patch.object(statements, "verify_bytes", _nothing):
+            forged = Statement(statements.encode(body).decode(), attestation.session, statement.s)
+            return original(forged, attestation, challenge)
+
+    with mock.patch.object(link.handshake, "open_hello", open_hello):
+        yield
+
+
+@contextmanager
+def revoked_members_enter() -> Iterator[None]:
+    """The broker does not look whether a member is still active."""
+    from claudemesh.broker.members import Members
+
+    with mock.patch.object(Members, "_check_member", _nothing):
+        yield
