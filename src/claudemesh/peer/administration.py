@@ -1,7 +1,7 @@
 """What a peer may change in the roster: invites, removals, its own keys, the broker (docs/spec/roster.md §3)."""
 
 from claudemesh.crypto.invite import InviteLink
-from claudemesh.errors import AddressError, RosterRefused
+from claudemesh.errors import AddressError, RosterRefused, Unreachable
 from claudemesh.peer.assembly import Parts
 from claudemesh.peer.uploading import broker_at, upload_log
 from claudemesh.peer.views import InviteView
@@ -103,6 +103,21 @@ async def revoke(parts: Parts, who: PeerId | UserId, why: str) -> None:
     line = await parts.uplink.line()
     keyring = parts.keyring
     await parts.membership.append(line, "revoke", [keyring.sign], by=keyring.member, who=who, why=why)
+
+
+async def leave(parts: Parts) -> None:
+    """Remove this peer itself. The broker may end the link before it answers; then its refusal of the next one answers.
+
+    Raises:
+        RosterRefused: `last_owner`; nothing was changed.
+        Unreachable: Whether the peer was removed is unknown.
+    """
+    try:
+        await revoke(parts, parts.keyring.member, "left")
+    except Unreachable:
+        parts.uplink.reconnect()
+        if not await parts.uplink.is_refused("revoked"):
+            raise
 
 
 async def rekey(parts: Parts) -> None:

@@ -80,9 +80,7 @@ class Peer(Correspondent):
         assert self._task is not None
         self._task.cancel()
         try:
-            await self._task
-        except asyncio.CancelledError:
-            pass
+            await asyncio.wait({self._task})  # what a task ended with is for `wait_ended`, not for who leaves
         finally:
             self._parts.hub.close()
             self._parts.save_progress()
@@ -264,7 +262,7 @@ class Peer(Correspondent):
 
     async def leave(self) -> None:
         """Remove this peer from the roster; its keys can then be forgotten."""
-        await administration.revoke(self._parts, self.id, "left")
+        await administration.leave(self._parts)
 
     async def move_mesh(self, url: str) -> None:
         """Move the mesh to the broker at `url`; see `administration.move`."""

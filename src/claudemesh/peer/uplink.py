@@ -143,7 +143,7 @@ class Uplink:
         return self._line
 
     async def is_refused(self, code: str) -> bool:
-        """Whether the next attempts to open a link are refused with `code`; False when one opens, or none is in time."""
+        """Whether the next attempts to open a link are refused with `code`; False when one opens or time is up."""
         with suppress(TimeoutError), self._hub.watch() as watch:
             async with asyncio.timeout(self._runtime.tempo.request_timeout_ms / 1000):
                 async for event in watch:
@@ -348,7 +348,7 @@ class Uplink:
         return current
 
     async def _leave_after_move(self, line: Line) -> None:
-        """When the mesh has moved: stay until the old broker has handed out what it holds and closes, or for a while."""
+        """When the mesh has moved: stay until the old broker has handed out what it holds and closes, not for ever."""
         while line.broker == self.broker:
             self._moved.clear()
             await self._moved.wait()
