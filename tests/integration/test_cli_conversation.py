@@ -11,6 +11,9 @@ import pytest
 from claudemesh.daemon.rendering import NOTICE
 from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
 
+LONGEST_RECONNECT_S = 90
+"""A peer that was refused several times waits up to 30 s before it dials again."""
+
 
 class Team(NamedTuple):
     """Alice owns the mesh `team`; Bob joined it by her link."""
@@ -129,7 +132,7 @@ def test_a_message_to_an_offline_peer_waits_and_arrives_once(team: Team) -> None
     team.broker.kill()
     team.broker.start()
 
-    wait_until(lambda: bool(team.bob.ok("mesh", "list")["meshes"][0]["unread"]), "bob has it")
+    wait_until(lambda: bool(team.bob.ok("mesh", "list")["meshes"][0]["unread"]), "bob has it", LONGEST_RECONNECT_S)
 
     assert [message["text"] for message in team.bob.inbox("--all")] == ["for later"]
 
@@ -145,7 +148,7 @@ def test_a_message_without_a_broker_is_queued_and_says_why(team: Team) -> None:
     team.alice.kill_daemon()
     team.broker.start()
 
-    wait_until(lambda: "delivered" in stages(team.alice, sent["id"]), "it was delivered")
+    wait_until(lambda: "delivered" in stages(team.alice, sent["id"]), "it was delivered", LONGEST_RECONNECT_S)
     assert [message["text"] for message in team.bob.inbox("--all")] == ["while you were out"]
 
 
