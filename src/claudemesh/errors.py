@@ -133,6 +133,7 @@ class EnvelopeRefused(Invalid):
         "too_early": "The message is scheduled for later than now.",
         "replay": "The message was received before.",
         "unproven_roster_claim": "The sender names a roster head that no broker signature proves.",
+        "other_branch": "The sender follows a history of the roster that was decided against here (`mesh trust`).",
         "unsupported_content": "The message has a content type that this version does not handle.",
         "not_in_channel": "The sender is not in the channel.",
         "epoch_from_future": "The sender names a roster that is older than the epoch it used.",
@@ -174,7 +175,7 @@ class RosterConflict(ClaudemeshError):
         "fork": "The broker showed two peers different rosters. Compare heads with the other peer by voice.",
         "rollback": "The broker took back roster entries that it had signed. Ask its operator what happened.",
         "withheld": "The broker hides roster entries that it has signed. Compare heads with the other peer by voice.",
-        "frozen": "This mesh is frozen since the broker contradicted itself; see `claudemesh mesh show`.",
+        "frozen": "This mesh is frozen since the broker contradicted itself; see `claudemesh mesh heads`.",
     }
 
 

@@ -503,14 +503,14 @@ class Incoming:
 
     async def _freeze(self, fork: Forked) -> None:
         with suppress(RosterConflict):  # the event says it to everybody; the link stays, to receive
-            await self._membership.freeze_by_claim("fork", fork.claim)
+            await self._membership.freeze_by_claim("fork", fork.claim, fork.sender)
 
     async def _confirm(self, line: Line, held: Held) -> None:
         assert held.claim is not None
         self._confirming = True
         try:
             with suppress(RosterConflict):
-                await self._membership.confirm_withheld(line, held.claim)
+                await self._membership.confirm_withheld(line, held.claim, held.sender)
         finally:
             self._confirming = False
         self._wake.set()

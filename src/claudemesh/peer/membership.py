@@ -5,6 +5,7 @@ The replica only ever moves to an extension of itself. Source: docs/spec/roster.
 
 import asyncio
 import sqlite3
+from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -16,7 +17,7 @@ from claudemesh.errors import Invalid, Refused, RosterConflict, RosterRefused, U
 from claudemesh.peer import events
 from claudemesh.peer.config import LogPin
 from claudemesh.peer.events import Hub
-from claudemesh.peer.journal import Journal, membership
+from claudemesh.peer.journal import Journal, branches, membership
 from claudemesh.peer.journal.membership import Freeze
 from claudemesh.peer.line import Line
 from claudemesh.peer.runtime import Runtime
@@ -24,7 +25,7 @@ from claudemesh.protocol import heads, limits
 from claudemesh.protocol.heads import Gossip, SignedHead, Standing
 from claudemesh.protocol.messages import Append, Appended, Log, Sync
 from claudemesh.protocol.roster import Checked, Entry, Relation, Roster, entry_digest, sign_entry
-from claudemesh.types import MeshId, UnixMillis
+from claudemesh.types import Digest, MeshId, PeerId, UnixMillis
 
 MAX_APPEND_ATTEMPTS: Final = 20
 MAX_SYNC_ROUNDS: Final = 64
@@ -45,7 +46,10 @@ class Membership:
         """Set whenever an entry was applied; whoever waits clears it."""
         self.gave_back = False
         """Whether the broker was given back what it lost; it lost mailboxes with it. Whoever acts on it clears it."""
+        self.rejected: set[PeerId] = set()
+        """Peers on a branch that a person decided against: what they send proves nothing new."""
         self._pin = pin
+        self._abandoned = False
         self._journal = journal
         self._hub = hub
         self._runtime = runtime
@@ -62,6 +66,7 @@ class Membership:
         """
         entries = await self._journal.read(lambda connection: membership.load_entries(connection, self.mesh))
         self.frozen = await self._journal.read(lambda connection: membership.load_freeze(connection, self.mesh))
+        self.rejected = await self._journal.read(lambda connection: branches.load_rejected(connection, self.mesh))
         try:
             roster = Roster.restore(entries)
         except Invalid:
@@ -77,7 +82,7 @@ class Membership:
     @property
     def pin(self) -> LogPin:
         """What the keystore is to remember of the replica."""
-        if self.roster.seq < self._pin.seq:
+        if self._abandoned or self.roster.seq < self._pin.seq:
             return self._pin
         return LogPin(self.roster.seq, self.roster.head)
 
@@ -151,14 +156,14 @@ class Membership:
                         await asyncio.sleep(self._retry_s())
             raise Unreachable("timeout", "the roster does not settle")
 
-    async def confirm_withheld(self, line: Line, claim: SignedHead) -> None:
+    async def confirm_withheld(self, line: Line, claim: SignedHead, sender: PeerId | None = None) -> None:
         """Give a lagging broker time to hand over a head that it signed; then freeze."""
         for _ in range(limits.WITHHELD_RETRIES):
             await asyncio.sleep(self._retry_s())
             await self.catch_up(line)
             if self.roster.seq >= claim.seq:
                 return
-        await self.freeze("withheld", self._claim_statement(claim))
+        await self.freeze_by_claim("withheld", claim, sender)
 
     async def append(self, line: Line, op: str, signers: list[SigningKey], **fields: Any) -> Checked:
         """Append one entry by compare-and-swap, checked and signed anew for each head that is met.
@@ -186,7 +191,7 @@ class Membership:
 
     async def freeze(self, code: str, *proof: Statement | None) -> NoReturn:
         """Stop sending in this mesh, durably, and keep the statements that prove why."""
-        if self.frozen is None:
+        if self.frozen is None and not self._abandoned:
             kept = [one for one in (self.head_statement, *proof) if one is not None]
             frozen = Freeze(code, self._runtime.now(), kept)
             await self._journal.write(lambda connection: membership.save_freeze(connection, self.mesh, frozen))
@@ -194,14 +199,46 @@ class Membership:
             self._hub.publish(events.Frozen(code))
         raise RosterConflict(code)
 
-    async def freeze_by_claim(self, code: str, claim: SignedHead) -> NoReturn:
-        """Freeze for a head that another peer showed, with the broker's signature on it."""
+    async def freeze_by_claim(self, code: str, claim: SignedHead, sender: PeerId | None = None) -> None:
+        """Freeze for a head that another peer showed, with the broker's signature on it.
+
+        Not for one of a peer whose branch was decided against: it shows nothing that a person has not seen.
+
+        Raises:
+            RosterConflict: Frozen now, or before.
+        """
+        if sender in self.rejected:
+            return
+        if sender is not None:
+            now = self._runtime.now()
+            await self._journal.write(lambda connection: branches.save_claim(connection, self.mesh, sender, claim, now))
         await self.freeze(code, self._claim_statement(claim))
 
-    async def thaw(self) -> None:
-        """A person read both heads and decided to trust this replica's."""
-        await self._journal.write(lambda connection: membership.clear_freeze(connection, self.mesh))
+    async def resolve(self, trusted: Digest, seq: int, *, rejected: Collection[PeerId]) -> None:
+        """A person read the heads and decided: sending goes on, the proof is kept with the decision."""
+        now = self._runtime.now()
+
+        def write(connection: sqlite3.Connection) -> None:
+            branches.resolve_freeze(connection, self.mesh, trusted, seq, rejected, now)
+
+        await self._journal.write(write)
         self.frozen = None
+        self.rejected = set(rejected)
+
+    async def abandon(self, trusted: LogPin) -> None:
+        """A person decided for another branch than this replica's, which is dropped.
+
+        This object stands still afterwards; the next one fetches the roster from its genesis, and must find the
+        trusted head in it.
+        """
+        now = self._runtime.now()
+
+        def write(connection: sqlite3.Connection) -> None:
+            branches.resolve_freeze(connection, self.mesh, Digest(trusted.head), trusted.seq, (), now)
+            membership.forget_entries(connection, self.mesh)
+
+        self._pin, self._abandoned = trusted, True
+        await self._journal.write(write)
 
     # Private
 
@@ -272,6 +309,8 @@ class Membership:
 
     async def _store(self, statement: Statement | None) -> None:
         """Make applied entries and a new head durable; what failed to be stored is stored with the next."""
+        if self._abandoned:
+            return
         first, fresh = self._stored, self._entries[self._stored :]
         if not fresh and (statement is None or statement == self.head_statement):
             return

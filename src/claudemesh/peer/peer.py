@@ -9,9 +9,10 @@ from typing import Self
 
 from claudemesh import transport
 from claudemesh.errors import AddressError, Unreachable
-from claudemesh.peer import administration, contents, listing
+from claudemesh.peer import administration, branches, contents, listing, roster_history
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.assembly import assemble
+from claudemesh.peer.branches import Branch, Heads
 from claudemesh.peer.correspondence import Correspondent, PeerSession
 from claudemesh.peer.events import Event
 from claudemesh.peer.journal import Journal, inbox, timeline
@@ -20,6 +21,7 @@ from claudemesh.peer.journal.membership import Freeze
 from claudemesh.peer.journal.timeline import Evidence
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect
+from claudemesh.peer.roster_history import HistoryEntry
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.views import InviteView, MeshView, MessageStatus, PeerView
 from claudemesh.protocol import limits
@@ -272,10 +274,19 @@ class Peer(Correspondent):
         """Replace this peer's box key because the old one may be stolen."""
         await administration.rekey(self._parts)
 
-    async def thaw(self) -> None:
-        """Trust the head that is held here, after a person compared both; sending goes on."""
-        await self._parts.membership.thaw()
+    async def heads(self) -> Heads:
+        """Our head of the roster, the broker's, those that peers named; and while the mesh is frozen, both branches."""
+        return await branches.show_heads(self._parts)
+
+    async def trust(self, head: str) -> tuple[Branch, bool]:
+        """Resolve a freeze by a person's decision for one of the heads; see `branches.trust`."""
+        decided = await branches.trust(self._parts, head)
         self._parts.outgoing.wake()
+        return decided
+
+    def history(self, from_seq: int = 0) -> list[HistoryEntry]:
+        """The roster in words, from entry `from_seq` on: who admitted whom, by which invite."""
+        return roster_history.tell(self._parts, from_seq)
 
     async def quarantine(self) -> list[QuarantineRow]:
         """What was refused, by code and sender."""

@@ -185,6 +185,8 @@ class Inspector:
 
     def _check_gossip(self, header: dict[str, Any], *, synced: bool) -> Held | Forked | None:
         verdict, claim = self._membership.judge(header, synced=synced)
+        if verdict in (Gossip.FORK, Gossip.WITHHELD) and header["from"] in self._membership.rejected:
+            raise EnvelopeRefused("other_branch")
         match verdict:
             case Gossip.ACCEPT:
                 return None

@@ -72,11 +72,6 @@ def save_freeze(connection: sqlite3.Connection, mesh: MeshId, freeze: Freeze) ->
     )
 
 
-def clear_freeze(connection: sqlite3.Connection, mesh: MeshId) -> None:
-    """A person decided to trust the head that is held here."""
-    connection.execute("DELETE FROM freezes WHERE mesh = ?", (mesh,))
-
-
 class AuditFinding(NamedTuple):
     """What the broker's audit log was found to contradict, and when."""
 
