@@ -50,7 +50,7 @@ _STRING = re.compile(r"[ !#-\[\]-~]{0,1024}\Z")
 _HEX32 = re.compile(r"[0-9a-f]{64}\Z")
 _HEX16 = re.compile(r"[0-9a-f]{32}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
-_FORMS: Final = {"hex32": _HEX32, "hex16": _HEX16, "sig": re.compile(r"(?:[0-9a-f]{128})?\Z")}
+_FORMS: Final = {"hex32": _HEX32.match, "hex16": _HEX16.match, "sig": re.compile(r"(?:[0-9a-f]{128})?\Z").match}
 _encode_sorted: Final = msgspec.json.Encoder(order="sorted").encode
 _decode_any: Final = msgspec.json.Decoder().decode
 
@@ -216,7 +216,7 @@ def _is(value: Any, kind: FieldType) -> bool:
     if isinstance(kind, str):
         if kind == "int":
             return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        return isinstance(value, str) and _FORMS[kind].match(value) is not None
+        return isinstance(value, str) and _FORMS[kind](value) is not None
     if isinstance(kind, tuple):
         return any(value == allowed and type(value) is type(allowed) for allowed in kind)
     return isinstance(value, kind)
