@@ -87,6 +87,7 @@ class Parts:
             self.membership.changed.clear()
             self.names.announce()
             self.channels.roster_changed()
+            self.uplink.roster_changed()
             self.outgoing.wake()
 
     async def on_link(self, opened: Opened, broker: BrokerId) -> None:
@@ -98,7 +99,8 @@ class Parts:
             self.auditor.forget()
         lost = not await self.auditor.begin_link(opened) or self.membership.gave_back
         if moved or lost:
-            await self.journal.write(lambda connection: outbox.requeue_undelivered(connection, mesh, now))
+            since = UnixMillis(now - limits.DAY_MS)
+            await self.journal.write(lambda connection: outbox.requeue_undelivered(connection, mesh, now, since))
             await self.channels.submit_again()
         self.incoming.expect(opened.queued)
         self.membership.gave_back = False

@@ -164,15 +164,17 @@ def settle(connection: sqlite3.Connection, row_ids: Sequence[int], outcome: Outc
     )
 
 
-def requeue_undelivered(connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis) -> int:
+def requeue_undelivered(connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis, since: UnixMillis) -> int:
     """Submit again what a broker accepted and nobody is known to have: it lost its store, or the mesh moved.
 
-    The ids stay, so a recipient that has a message already drops the copy.
+    The ids stay, so a recipient that has a message already drops the copy. Of the protocol's own messages, which
+    nobody receipts, those made after `since` go again: receiving them twice changes nothing.
     """
     changed = connection.execute(
-        "UPDATE outbox SET state = 'queued', envelope = NULL"
-        " WHERE mesh = ? AND state = 'accepted' AND stage = 'accepted' AND coalesce(expires_at, ?) >= ?",
-        (mesh, now, now),
+        "UPDATE outbox SET state = 'queued', envelope = NULL WHERE mesh = ? AND state = 'accepted'"
+        " AND coalesce(expires_at, ?) >= ?"
+        " AND (stage = 'accepted' OR (content_type LIKE 'cm/%' AND created_at > ?))",
+        (mesh, now, now, since),
     )
     return changed.rowcount
 
