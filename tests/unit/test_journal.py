@@ -107,7 +107,7 @@ def test_a_settled_row_is_not_brought_back_by_a_late_seal(journal: sqlite3.Conne
 
 
 def test_what_nobody_is_known_to_have_is_submitted_again(journal: sqlite3.Connection) -> None:
-    """Accepted and no more, not expired; and the protocol's own of late. What was delivered or refused stays settled."""
+    """Accepted and no more, not expired; and receipts and profiles of late. Delivered and refused ones stay settled."""
     outbox.enqueue(journal, MESH, [draft(1), draft(2), draft(3), draft(4, expires_at=UnixMillis(NOW - 1)), draft(5)])
     rows = {row.message_id: row.id for row in outbox.load_open(journal, MESH, (), 10)}
     outbox.settle(journal, [rows[message(number)] for number in (1, 2, 4)], Outcome.ACCEPTED)
