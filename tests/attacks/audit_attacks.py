@@ -49,13 +49,13 @@ async def replace_an_acknowledged_row(world: World) -> Outcome:
 
 
 async def add_a_field(world: World) -> Outcome:
-    """A45: the broker notes more about people than the closed list has."""
-    return await _show_instead(world, lambda rows: [row | {"metadata": row["metadata"] | {"ip": "x"}} for row in rows])
+    """A45: the broker notes more about people than the closed list has, from the start and well chained."""
+    return await _note(world, {"metadata": {"ip": "x"}})
 
 
 async def write_a_text_into_a_row(world: World) -> Outcome:
     """A45: a name where half a key belongs."""
-    return await _show_instead(world, lambda rows: [row | {"target_peer_id": "the boss of bob"} for row in rows])
+    return await _note(world, {"target_peer_id": "the boss of bob"})
 
 
 async def break_the_chain(world: World) -> Outcome:
@@ -80,6 +80,19 @@ async def rewrite_what_was_verified(world: World) -> Outcome:
     await bob.peer.send(carol.id, "two")
     await world.until(lambda: finding(bob), "bob finds the contradiction")
 
+    return Outcome(finding(bob) == "", frozenset({finding(bob)}))
+
+
+async def _note(world: World, noted: Row) -> Outcome:
+    """Write rows that say more than they may, and acknowledge messages by them."""
+    bob, carol = await world.victim("bob"), world.member("carol")
+    await world.announce()
+    await bob.settled()
+    world.held.audit.noted = noted
+    rows = len(world.held.audit.rows)
+    await bob.peer.send(carol.id, "to be acknowledged")
+    await bob.settled()
+    await world.until(lambda: verified_rows(bob) > rows or finding(bob), "bob checks the audit log")
     return Outcome(finding(bob) == "", frozenset({finding(bob)}))
 
 

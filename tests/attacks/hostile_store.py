@@ -119,6 +119,8 @@ class AuditChain:
 
     mesh: MeshId
     rows: list[str] = field(default_factory=list)
+    noted: dict[str, Any] = field(default_factory=dict)
+    """Fields that replace or extend those of every further row."""
 
     @property
     def head(self) -> Digest:
@@ -136,7 +138,7 @@ class AuditChain:
             "metadata": metadata,
             "prev_hash": self.head,
         }
-        self.rows.append(statements.encode(row).decode())
+        self.rows.append(statements.encode(row | self.noted).decode())
         return len(self.rows) - 1, self.head
 
     def checkpoint(self, key: SigningKey, now: UnixMillis) -> Statement:

@@ -11,6 +11,7 @@ from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.primitives import BoxKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import ClaudemeshError
+from claudemesh.protocol import messages
 from tests.attacks.wire_member import WireMember
 from tests.attacks.worlds import Outcome, Victim, World
 
@@ -35,9 +36,14 @@ async def swap_the_box_key_in_a_card(world: World) -> Outcome:
     used = set()
     for forgery in forgeries:
         world.held.cards_shown_to[bob.id] = {carol.id: forgery}
+        await bob.settled()
+        shown = _times_shown(world, carol)
+        await world.broker.drop_links(bob.id)
+        await world.broker.connected(bob.id)
         used.add(await _key_used_for(world, bob, carol))
+        assert _times_shown(world, carol) > shown
 
-    return Outcome(used != {carol.box.public}, frozenset())
+    return Outcome(used != {carol.box.public}, bob.codes)
 
 
 async def serve_an_older_card(world: World) -> Outcome:
@@ -108,6 +114,7 @@ async def send(sender: Victim, to: str, text: str) -> Any:
 async def _key_used_for(world: World, sender: Victim, recipient: WireMember) -> str:
     """The box key to which the next message of a real peer is encrypted; "" when it refuses to send."""
     text = f"{SECRET_TEXT} {os.urandom(4).hex()}"
+    world.held.mail.take(recipient.id)
     await send(sender, recipient.id, text)
 
     def sent() -> str:
@@ -119,6 +126,11 @@ async def _key_used_for(world: World, sender: Victim, recipient: WireMember) -> 
         return ""
 
     return str(await world.until(sent, f"{sender.name} sends to {recipient.name}"))
+
+
+def _times_shown(world: World, member: WireMember) -> int:
+    """How often somebody has asked for the member's card."""
+    return sum(member.id in asked.members for asked in world.broker.heard(messages.GetCards))
 
 
 def _opens(world: World, recipient: WireMember, envelope: bytes, text: str) -> bool:

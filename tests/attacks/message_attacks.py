@@ -280,8 +280,9 @@ async def claim_a_false_head(world: World) -> Outcome:
         {"rs": 999, "rh": "ab" * 32, "rg": ""},
         {"rs": 999, "rh": "ab" * 32, "ra": ours[0], "rg": ours[1]},
     ):
-        await world.deliver(bob, mallory.write(bob.id, bob.kid, "false head", **fields))
+        await world.deliver(bob, mallory.write(bob.id, bob.kid, "false head", **fields), checked=False)
     await world.probe(bob)
+    await world.settles(bob, 0.3)
 
     return Outcome(bob.freeze is not None or "false head" in bob.texts, bob.codes)
 

@@ -198,6 +198,8 @@ async def fork_two_peers(world: World) -> Outcome:
 
     await bob.peer.send(carol.id, "from branch one")
     await carol.peer.send(bob.id, "from branch two")
+    await bob.settled()
+    await carol.settled()
     await world.carry(bob, carol)
     await world.carry(carol, bob)
     await world.settles(bob)

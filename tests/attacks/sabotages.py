@@ -7,14 +7,14 @@ from unittest import mock
 
 from claudemesh.crypto import frames, identity, statements
 from claudemesh.crypto.statements import Statement
-from claudemesh.peer import incoming, outgoing, receiving
+from claudemesh.peer import incoming, outgoing
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.founding import _Joining
 from claudemesh.peer.journal import membership as journal_membership
 from claudemesh.peer.receiving import Inspector
 from claudemesh.peer.recording import Notice
 from claudemesh.peer.settling import Acceptance
-from claudemesh.protocol import audit_view, handshake, heads, link, roster, roster_rules
+from claudemesh.protocol import audit_view, handshake, heads, link, message_rules, roster, roster_rules
 from claudemesh.protocol.heads import Standing
 from claudemesh.protocol.replay import Accepted, ReplayWindow
 from claudemesh.protocol.roster import Checked, Entry, Roster
@@ -33,22 +33,28 @@ def no_inner_signature() -> Iterator[None]:
 
 
 @contextmanager
-def no_binding() -> Iterator[None]:
-    """The signed header is not compared with the envelope, the attestation and this peer."""
+def no_recipient_binding() -> Iterator[None]:
+    """The signed header is not compared with the envelope and this peer."""
     with mock.patch.object(Inspector, "_check_binding", _nothing):
+        yield
+
+
+@contextmanager
+def no_origin_binding() -> Iterator[None]:
+    """The signed header is not compared with the attestation: its mesh, its peer, its session."""
+    with mock.patch.object(message_rules, "check_origin", _nothing):
         yield
 
 
 @contextmanager
 def no_capability_check() -> Iterator[None]:
     """What a session may do is not looked at."""
-    original = Inspector._check_attestation
+    original = message_rules.check_attestation
 
-    def check(self: Inspector, attestation: Any, *, synced: bool) -> Any:
-        with mock.patch.object(receiving, "CAPABILITY", attestation.capabilities[0]):
-            return original(self, attestation, synced=synced)
+    def check(attestation: Any, replica: Roster, capability: str, dead: Any = ()) -> None:
+        original(attestation, replica, attestation.capabilities[0], dead)
 
-    with mock.patch.object(Inspector, "_check_attestation", check):
+    with mock.patch.object(message_rules, "check_attestation", check):
         yield
 
 
@@ -66,7 +72,7 @@ def no_replay_window() -> Iterator[None]:
 @contextmanager
 def no_time_check() -> Iterator[None]:
     """A message is good at any time."""
-    with mock.patch.object(receiving, "_check_time", _nothing):
+    with mock.patch.object(message_rules, "check_times", _nothing):
         yield
 
 
@@ -80,14 +86,14 @@ def no_gossip() -> Iterator[None]:
 @contextmanager
 def unproven_claims_count() -> Iterator[None]:
     """A member's word about a head needs no signature of the broker."""
-    with mock.patch.object(heads, "is_proven", lambda *_: True):
+    with mock.patch.object(heads, "is_proven", return_value=True):
         yield
 
 
 @contextmanager
 def no_head_comparison() -> Iterator[None]:
     """Whatever head the broker signs is taken for the replica's own."""
-    with mock.patch.object(heads, "classify_head", lambda *_: Standing.CURRENT):
+    with mock.patch.object(heads, "classify_head", return_value=Standing.CURRENT):
         yield
 
 
@@ -97,7 +103,7 @@ def any_key_signs_heads() -> Iterator[None]:
     original = heads.open_head
 
     def open_head(statement: Statement, replica: Roster) -> Any:
-        with mock.patch.object(heads, "head_signers", lambda *_: {statement.k}):
+        with mock.patch.object(heads, "head_signers", return_value={statement.k}):
             return original(statement, replica)
 
     with mock.patch.object(heads, "open_head", open_head):
@@ -109,8 +115,8 @@ def no_origin_check() -> Iterator[None]:
     """A challenge for another address is answered."""
     original = handshake.open_challenge
 
-    def open_challenge(statement: Statement, broker: Any, dialled: str) -> Any:
-        return original(statement, broker, statements.decode(statement.b.encode())["origin"])
+    def open_challenge(statement: Statement, broker: Any, dialled: str, *more: Any) -> Any:
+        return original(statement, broker, statements.decode(statement.b.encode())["origin"], *more)
 
     with mock.patch.object(link.handshake, "open_challenge", open_challenge):
         yield
@@ -121,8 +127,8 @@ def no_broker_key_check() -> Iterator[None]:
     """Any broker is the right one."""
     original = handshake.open_challenge
 
-    def open_challenge(statement: Statement, broker: Any, dialled: str) -> Any:
-        return original(statement, None, dialled)
+    def open_challenge(statement: Statement, broker: Any, dialled: str, *more: Any) -> Any:
+        return original(statement, None, dialled, *more)
 
     with mock.patch.object(link.handshake, "open_challenge", open_challenge):
         yield
@@ -201,7 +207,7 @@ def unsigned_notices() -> Iterator[None]:
 @contextmanager
 def no_card_number() -> Iterator[None]:
     """The card that came last wins."""
-    with mock.patch.object(CardDirectory, "_is_newer", lambda self, card: True):
+    with mock.patch.object(CardDirectory, "_is_newer", return_value=True):
         yield
 
 
@@ -235,21 +241,21 @@ def no_attestation_signature() -> Iterator[None]:
 @contextmanager
 def dead_sessions_live() -> Iterator[None]:
     """That a peer has ended a session is forgotten."""
-    with mock.patch.object(CardDirectory, "is_dead", lambda *_: False):
+    with mock.patch.object(CardDirectory, "dead_sessions", return_value=()):
         yield
 
 
 @contextmanager
 def no_owed_rows() -> Iterator[None]:
     """The audit log need not reach as far as what was acknowledged."""
-    with mock.patch.object(journal_membership, "last_audit_receipt", lambda *_: -1):
+    with mock.patch.object(journal_membership, "last_audit_receipt", return_value=-1):
         yield
 
 
 @contextmanager
 def no_audit_receipts() -> Iterator[None]:
     """Acknowledged rows are not compared with the audit log."""
-    with mock.patch.object(journal_membership, "load_audit_receipts", lambda *_, **__: {}):
+    with mock.patch.object(journal_membership, "load_audit_receipts", return_value={}):
         yield
 
 

@@ -24,9 +24,8 @@ Sabotage = Callable[[], AbstractContextManager[None]]
 
 PEERS: list[tuple[Sabotage, Attack]] = [
     (sabotages.no_inner_signature, message_attacks.impersonate_with_the_recipients_stolen_key),
-    (sabotages.no_binding, message_attacks.forward_with_the_recipients_stolen_key),
-    (sabotages.no_binding, message_attacks.carry_a_message_to_another_mesh_of_the_same_session),
-    (sabotages.no_binding, message_attacks.forward_as_if_written_to_another),
+    (sabotages.no_recipient_binding, message_attacks.forward_with_the_recipients_stolen_key),
+    (sabotages.no_origin_binding, message_attacks.carry_a_message_to_another_mesh_of_the_same_session),
     (sabotages.no_capability_check, message_attacks.attest_oneself_for_too_long),
     (sabotages.no_replay_window, message_attacks.replay_after_the_inbox_was_pruned),
     (sabotages.no_time_check, message_attacks.replay_after_weeks),
@@ -46,7 +45,6 @@ PEERS: list[tuple[Sabotage, Attack]] = [
     (partial(sabotages.no_rule, "role"), roster_attacks.escalate),
     (partial(sabotages.no_rule, "broker"), roster_attacks.escalate),
     (partial(sabotages.no_rule, "invite"), roster_attacks.escalate),
-    (partial(sabotages.no_rule, "invite"), roster_attacks.make_a_back_door_of_device_links),
     (sabotages.no_clock, roster_attacks.date_an_entry_far_ahead),
     (sabotages.no_mesh_id_in_the_link_and_no_proof_of_possession, roster_attacks.sell_ones_own_mesh),
     (sabotages.no_origin_check, handshake_attacks.relay_the_real_brokers_challenge),

@@ -7,10 +7,11 @@ from tests.attacks.worlds import World
 
 
 async def test_a09_broker_cannot_swap_a_box_key(theatre: World) -> None:
-    """A09: expected `bad_sig`; the message goes to the key of the roster."""
+    """A09: expected `bad_sig`, or `stmt` for another signer; the message goes to the key of the roster."""
     outcome = await key_attacks.swap_the_box_key_in_a_card(theatre)
 
     assert not outcome.succeeded
+    assert outcome.codes == {"bad_sig", "stmt"}
 
 
 async def test_a09_broker_cannot_go_back_to_an_older_card(theatre: World) -> None:

@@ -232,6 +232,10 @@ class WireMember:
             self.roster.apply(entry)
 
 
+class NotRefused(AssertionError):
+    """The broker granted what it was expected to refuse."""
+
+
 @dataclass(frozen=True)
 class Letter:
     """A message on its way: the `send` frame, and what its writer knows about it."""
@@ -312,7 +316,7 @@ class WireLink:
                 case (
                     messages.HelloAck() | messages.Appended() | messages.Claimed() | messages.Accepted() | messages.Ok()
                 ):
-                    raise AssertionError(f"it was not refused: {type(frame).__name__}")
+                    raise NotRefused(type(frame).__name__)
 
     async def challenge_statement(self) -> Statement:
         return (await self.expect(messages.Challenge)).st

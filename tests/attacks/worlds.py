@@ -8,7 +8,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -246,9 +246,7 @@ class World:
         await self.broker.announce(self.held)
         before = len(self.broker.heard(messages.Hello))
         await self.broker.drop_links(victim.id)
-        await eventually(
-            lambda: len(self.broker.heard(messages.Hello)) > before or victim.freeze, f"{victim.name} dials again"
-        )
+        await self._chance(lambda: len(self.broker.heard(messages.Hello)) > before or victim.freeze, 1.0)
         await asyncio.sleep(0.05)
         del self.held.views[victim.id]
         await self.broker.drop_links(victim.id)
@@ -278,7 +276,7 @@ class World:
         await self.until(lambda: "probe" in victim.texts, f"{victim.name} surfaces an honest message")
 
     async def carry(self, sender: Victim, recipient: Victim) -> None:
-        """Deliver what `sender` wrote to `recipient` and the broker kept back."""
+        """Deliver everything that `sender` wrote to `recipient` and the broker kept back."""
         rows = await self.until(
             lambda: [row for row in self.held.mail.of(recipient.id) if row.envelope and row.send.sender == sender.id],
             f"{sender.name} hands over a message",
@@ -290,12 +288,14 @@ class World:
     async def until(self, condition: Callable[[], Any], what: str) -> Any:
         return await eventually(condition, what)
 
-    async def settles(self, victim: Victim) -> None:
+    async def settles(self, victim: Victim, within_s: float = 4 * TEMPO.withheld_window_ms / 1_000 + 1) -> None:
         """Wait until the victim has frozen the mesh, or for as long as it retries before it does."""
-        try:
-            await eventually(lambda: victim.freeze, "", within_s=4 * TEMPO.withheld_window_ms / 1_000 + 1)
-        except AssertionError:
-            return
+        await self._chance(lambda: victim.freeze, within_s)
+
+    async def _chance(self, condition: Callable[[], Any], within_s: float) -> None:
+        """Wait for something that may happen or not."""
+        with suppress(AssertionError):
+            await eventually(condition, "it may", within_s)
 
     async def close(self) -> None:
         for victim in self.victims:
