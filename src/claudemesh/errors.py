@@ -249,6 +249,8 @@ class AddressError(ClaudemeshError):
     CODES: ClassVar[dict[str, str]] = {
         "unknown_address": "List the peers with `claudemesh peers`.",
         "ambiguous_address": "Use the longer form of one of the candidates, or the first 8 digits of its key.",
+        "name_taken": "A channel has that name, or one that looks the same: choose another.",
+        "not_joined": "Only members read and write there: join it, or ask one of them to add you.",
         "unknown_message": "List messages with `claudemesh inbox --all`.",
         "unknown_mesh_alias": "List the meshes with `claudemesh mesh list`.",
         "ambiguous_mesh": "Name the mesh with --mesh; list them with `claudemesh mesh list`.",

@@ -28,6 +28,7 @@ class KnownSession:
 
     id: SessionId
     label: str
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def resolve(address: str, peers: Sequence[KnownPeer], bearers: dict[str, frozens
     if not wanted:
         raise AddressError("unknown_address", "the address is empty")
     if wanted[0] in "#@" or wanted.startswith("tag:"):
-        raise AddressError("unknown_address", f"{wanted}: only peers and their sessions can be addressed")
+        raise AddressError("unknown_address", f"{wanted} is neither a peer nor a session")
     found = _by_name(wanted, peers, bearers, own) or _by_key(wanted, peers, own)
     if not found:
         raise AddressError("unknown_address", _nearest(wanted, peers))

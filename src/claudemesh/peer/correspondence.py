@@ -1,18 +1,35 @@
 """Sending, asking and receiving: what the peer as such can do, and each of its sessions (docs/sdk.md)."""
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from claudemesh.errors import AddressError, Unreachable, UsageError
-from claudemesh.peer import contents, sealing
+from claudemesh.peer import contents, listing, sealing, tagging
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.assembly import Parts
-from claudemesh.peer.journal import outbox
+from claudemesh.peer.journal import outbox, posts
 from claudemesh.peer.journal.outbox import Draft
+from claudemesh.peer.journal.posts import PostDraft
 from claudemesh.peer.reading import Reader
-from claudemesh.peer.views import Received, Submitted
+from claudemesh.peer.tagging import Reach
+from claudemesh.peer.views import Reached, Received, Submitted
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage
-from claudemesh.types import Intent, MessageId, Priority, SessionId, UnixMillis
+from claudemesh.protocol.messages import Status
+from claudemesh.types import ChannelId, Intent, MessageId, PeerId, Priority, SessionId, UnixMillis
+
+
+class _Composed(NamedTuple):
+    """A text with everything but its recipients."""
+
+    id: MessageId
+    body: bytes
+    at: UnixMillis
+    priority: Priority
+    intent: Intent | None
+    reply_to: MessageId | None
+    not_before: UnixMillis | None
+    expires_at: UnixMillis | None
 
 
 class Correspondent:
@@ -34,15 +51,18 @@ class Correspondent:
         deliver_in_ms: int | None = None,
         intent: Intent | None = None,
         id: MessageId | None = None,  # noqa: A002 – the name that the wire and every table use
+        reach: Reach = "any",
     ) -> Submitted:
         """Put a message into the outbox, encrypted to its recipients as soon as there is a link.
 
         Args:
-            to: An address (docs/sdk.md §3), or a received message: its sender, and the session that sent it.
+            to: An address (docs/sdk.md §3), or a received message: its channel; or its sender, and the session
+                that sent it.
             text: Up to 512 KiB of UTF-8.
             reply_to: The message that this one answers; `to` a received message implies it.
             expires_in_ms, deliver_in_ms: Up to 14 days from now.
             id: The same id submitted again is the same message, and is not sent twice.
+            reach: Of the sessions that carry a tag, `any` one (idle before busy, connected before not) or `all`.
 
         Returns:
             The message's id, and the stage it has reached: `queued`.
@@ -52,39 +72,18 @@ class Correspondent:
             RosterConflict: `frozen`; nothing was sent.
             LocalError: The text is too large, or the disk refused it; nothing was sent.
         """
-        parts = self._parts
-        parts.membership.require_unfrozen()
-        body = text.encode()
-        sealing.check_body(body)
+        self._parts.membership.require_unfrozen()
+        message = self._compose(text, priority, intent, reply_to, expires_in_ms, deliver_in_ms, id)
         if isinstance(to, Received):
-            target = self._reply_target(to)
-            reply_to = reply_to or to.id
-        else:
-            target = parts.names.resolve(to)
-        now = parts.runtime.now()
-        message_id = id or MessageId(parts.runtime.entropy(16).hex())
-        drafts = [
-            Draft(
-                message_id=message_id,
-                peer=peer,
-                content_type=contents.TEXT,
-                body=body,
-                created_at=now,
-                priority=priority,
-                intent=intent,
-                reply_to=reply_to,
-                peer_session=target.session,
-                session=self._session,
-                not_before=_in(now, deliver_in_ms),
-                expires_at=_in(now, expires_in_ms),
-            )
-            for peer in target.peers
-        ]
-        await parts.journal.write(lambda connection: outbox.enqueue(connection, parts.mesh, drafts))
-        parts.outgoing.wake()
-        if expires_in_ms is not None:
-            parts.expirer.wake()
-        return Submitted(message_id, target.peers, Stage.QUEUED)
+            message = message._replace(reply_to=reply_to or to.id)
+            if to.channel_id is not None:
+                return await self._post(to.channel_id, message)
+            return await self._send(message, self._reply_target(to))
+        if to.strip()[:1] in ("#", "@"):
+            return await self._post(self._parts.channels.directory.resolve(to), message)
+        if to.strip().startswith(tagging.PREFIX):
+            return await self._send_tagged(to, message, reach)
+        return await self._send(message, self._parts.names.resolve(to))
 
     async def ask(
         self, to: str | Received, text: str, *, timeout_s: float = 60.0, priority: Priority = "next"
@@ -108,7 +107,7 @@ class Correspondent:
         return reply
 
     async def reply(self, message: Received, text: str, *, intent: Intent | None = None) -> Submitted:
-        """Answer a message: to the session that sent it, wherever it is."""
+        """Answer a message: in its channel, or to the session that sent it, wherever it is."""
         return await self.send(message, text, intent=intent)
 
     def messages(self) -> AsyncIterator[Received]:
@@ -145,6 +144,104 @@ class Correspondent:
             raise ValueError(f"a receipt cannot state {stage}")
         await self._reader.owe_receipt(message, stage, note)
 
+    def _compose(
+        self,
+        text: str,
+        priority: Priority,
+        intent: Intent | None,
+        reply_to: MessageId | None,
+        expires_in_ms: int | None,
+        deliver_in_ms: int | None,
+        message_id: MessageId | None,
+    ) -> _Composed:
+        body = text.encode()
+        sealing.check_body(body)
+        now = self._parts.runtime.now()
+        return _Composed(
+            message_id or MessageId(self._parts.runtime.entropy(16).hex()),
+            body,
+            now,
+            priority,
+            intent,
+            reply_to,
+            _in(now, deliver_in_ms),
+            _in(now, expires_in_ms),
+        )
+
+    async def _send(self, message: _Composed, target: Target) -> Submitted:
+        """Queue a copy for each peer."""
+        await self._enqueue([self._draft(message, message.id, peer, target.session) for peer in target.peers])
+        return Submitted(message.id, target.peers, Stage.QUEUED)
+
+    async def _send_tagged(self, address: str, message: _Composed, reach: Reach) -> Submitted:
+        """Queue a copy for one session that carries a tag, or for each."""
+        parts = self._parts
+        await listing.refresh_presence(parts)
+        peers = parts.names.known_peers()
+        statuses = {one.sess: str(one.status) for peer in peers for one in parts.presence.sessions(peer.id)}
+        found = tagging.find_tagged(address, peers, statuses, self._session)
+        if reach == "any":
+            found = [tagging.choose_one(found, parts.runtime.jitter())]
+        reached = tuple(
+            Reached(
+                one.peer,
+                one.session,
+                f"{parts.names.address_of(one.peer)}/{one.label}",
+                one.status,
+                tagging.id_for(message.id, found, index),
+            )
+            for index, one in enumerate(found)
+        )
+        await self._enqueue([self._draft(message, one.id, one.peer, one.session) for one in reached])
+        return Submitted(message.id, tuple(dict.fromkeys(one.peer for one in reached)), Stage.QUEUED, reached=reached)
+
+    async def _post(self, channel: ChannelId, message: _Composed) -> Submitted:
+        """Queue one post for a whole channel."""
+        parts, roster = self._parts, self._parts.membership.roster
+        if not roster.was_in_channel_at(parts.keyring.member, channel, roster.seq):
+            raise AddressError("not_joined", parts.channels.directory.address_of(channel))
+        draft = PostDraft(
+            message_id=message.id,
+            channel=channel,
+            content_type=contents.TEXT,
+            body=message.body,
+            created_at=message.at,
+            priority=message.priority,
+            intent=message.intent,
+            reply_to=message.reply_to,
+            session=self._session,
+            not_before=message.not_before,
+            expires_at=message.expires_at,
+        )
+        await parts.journal.write(lambda connection: posts.enqueue(connection, parts.mesh, draft))
+        parts.channels.posting.wake()
+        if message.expires_at is not None:
+            parts.expirer.wake()
+        return Submitted(message.id, (), Stage.QUEUED, channel=channel)
+
+    async def _enqueue(self, drafts: list[Draft]) -> None:
+        parts = self._parts
+        await parts.journal.write(lambda connection: outbox.enqueue(connection, parts.mesh, drafts))
+        parts.outgoing.wake()
+        if any(draft.expires_at is not None for draft in drafts):
+            parts.expirer.wake()
+
+    def _draft(self, message: _Composed, message_id: MessageId, peer: PeerId, peer_session: SessionId | None) -> Draft:
+        return Draft(
+            message_id=message_id,
+            peer=peer,
+            content_type=contents.TEXT,
+            body=message.body,
+            created_at=message.at,
+            priority=message.priority,
+            intent=message.intent,
+            reply_to=message.reply_to,
+            peer_session=peer_session,
+            session=self._session,
+            not_before=message.not_before,
+            expires_at=message.expires_at,
+        )
+
     def _reply_target(self, message: Received) -> Target:
         """The session that sent a message, where its peer has named it; else its peer."""
         if not self._parts.membership.roster.is_active(message.sender_id):
@@ -161,6 +258,13 @@ class PeerSession(Correspondent):
         super().__init__(parts, session)
         self.id = session
         self.label = label
+
+    async def set_status(self, status: Status) -> None:
+        """Say in presence whether the session is `idle`, `busy` or `away`; a tag reaches idle sessions first."""
+        session = self._parts.sessions.get(self.id)
+        if session is not None and session.status != status:
+            session.status = status
+            await self._parts.uplink.set_status(self.id, status)
 
     async def close(self) -> None:
         """End the session: it leaves presence, and its keys are forgotten."""

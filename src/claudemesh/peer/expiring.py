@@ -1,19 +1,24 @@
 """Messages whose time passes while they wait in the outbox: they are settled here, with or without a link."""
 
 import asyncio
+import sqlite3
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from claudemesh.errors import LocalError
-from claudemesh.peer.journal import Journal, outbox
+from claudemesh.peer.journal import Journal, outbox, posts
+from claudemesh.peer.journal.outbox import OutboxRow
+from claudemesh.peer.journal.posts import PostRow
+from claudemesh.peer.journal.timeline import Recorded
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.settling import write_end
+from claudemesh.peer.settling import write_end, write_post_end
 from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
+from claudemesh.types import MeshId, PeerId, UnixMillis
 
 MAX_SLEEP_MS: Final = limits.HOUR_MS
 """The clock may be set while this sleeps."""
@@ -44,9 +49,9 @@ class Expirer:
             wait_ms = MAX_SLEEP_MS
             try:
                 await self._expire()
-                due_at = await self._journal.read(lambda connection: outbox.next_expiry(connection, mesh))
-                if due_at is not None:
-                    wait_ms = min(max(due_at - self._runtime.now(), 1) + 1, MAX_SLEEP_MS)
+                dues = await self._journal.read(lambda c: (outbox.next_expiry(c, mesh), posts.next_expiry(c, mesh)))
+                for due_at in filter(None, dues):
+                    wait_ms = min(max(due_at - self._runtime.now(), 1) + 1, wait_ms)
             except LocalError:
                 wait_ms = self._runtime.tempo.disk_retry_ms
             with suppress(TimeoutError):
@@ -55,10 +60,25 @@ class Expirer:
 
     async def _expire(self) -> None:
         mesh, now, signer = self._membership.mesh, self._runtime.now(), self._keyring.member
-        rows = await self._journal.read(lambda connection: outbox.load_expired(connection, mesh, now))
-        for row in rows:
-            claim = Claim(Stage.EXPIRED, Witness.SENDER)
-            end = partial(
-                write_end, mesh=mesh, row=row, outcome=Outcome.EXPIRED, claim=claim, detail="", signer=signer, now=now
-            )
-            self._tracker.record([await self._journal.write(end)])
+        rows, unposted = await self._journal.read(
+            lambda c: (outbox.load_expired(c, mesh, now), posts.load_expired(c, mesh, now))
+        )
+        claim = Claim(Stage.EXPIRED, Witness.SENDER)
+        common = partial(_end, mesh=mesh, outcome=Outcome.EXPIRED, claim=claim, signer=signer, now=now)
+        for row in (*rows, *unposted):
+            self._tracker.record([await self._journal.write(partial(common, row=row))])
+
+
+def _end(
+    connection: sqlite3.Connection,
+    *,
+    mesh: MeshId,
+    row: OutboxRow | PostRow,
+    outcome: Outcome,
+    claim: Claim,
+    signer: PeerId,
+    now: UnixMillis,
+) -> Recorded | None:
+    if isinstance(row, PostRow):
+        return write_post_end(connection, mesh, row, outcome, claim, "", signer, now)
+    return write_end(connection, mesh, row, outcome, claim, "", signer, now)

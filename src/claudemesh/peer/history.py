@@ -17,7 +17,7 @@ from claudemesh.crypto.statements import Body, Statement
 from claudemesh.errors import EnvelopeRefused, EpochRefused, Invalid
 from claudemesh.peer import channel_contents, contents
 from claudemesh.peer.channel_contents import HISTORY, PAST, Evidenced, Past, PastPost
-from claudemesh.peer.epochs import HISTORY_LIFETIME_MS, Epochs
+from claudemesh.peer.epochs import Epochs
 from claudemesh.peer.journal import Journal, inbox, keys, outbox, posts
 from claudemesh.peer.journal.inbox import InboxDraft
 from claudemesh.peer.journal.outbox import Draft
@@ -36,6 +36,8 @@ from claudemesh.types import ChannelId, Digest, MeshId, MessageId, PeerId, UnixM
 
 HISTORY_MESSAGES: Final = 1_000
 """Received posts of one channel that are kept, and own ones beside them."""
+
+MAX_TAKEN: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class History:
         self._keyring = keyring
         self._journal = journal
         self._runtime = runtime
+        self._taken: dict[Digest, HeldEpoch] = {}
+        """Epochs of the batch that is being judged: posts under them may stand in the same batch."""
 
     async def share(self, channel: ChannelId, member: PeerId, current: HeldEpoch, limit: int) -> Shared:
         """Queue what is kept of a channel for one of its members: epochs first, then the posts under them.
@@ -93,6 +97,9 @@ class History:
         if roster.relate(record.roster_seq, record.roster_head) is not Relation.KNOWN:
             raise EpochRefused("epoch", "of another roster")
         check_place(record, roster)
+        if len(self._taken) >= MAX_TAKEN:
+            self._taken.clear()
+        self._taken[held.id] = held
         return EpochTaken(self._epochs, held)
 
     def take_past(self, past: Past, sharer: PeerId) -> "PastTaken":
@@ -169,7 +176,7 @@ class History:
         opened = channel_envelope.read_frame(post.f, post.s, attestation)
         header = opened.header
         check_origin(header, attestation)
-        epoch = self._epochs.find(header["ep"])
+        epoch = self._epochs.find(header["ep"]) or self._taken.get(header["ep"])
         if attestation.mesh != roster.mesh or "chan" not in attestation.capabilities:
             raise EnvelopeRefused("att")
         if header["chan"] != channel or header["ct"] != contents.TEXT or attestation.member == self._keyring.member:
@@ -236,8 +243,3 @@ class PastTaken:
 
     def settle(self) -> None:
         """Nothing in memory changes."""
-
-
-def forget_before(now: UnixMillis) -> UnixMillis:
-    """Posts received before this are dropped."""
-    return UnixMillis(now - HISTORY_LIFETIME_MS)

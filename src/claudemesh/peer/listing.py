@@ -5,12 +5,13 @@ from typing import Final
 
 from claudemesh.errors import AddressError, Unreachable
 from claudemesh.peer.assembly import Parts
-from claudemesh.peer.journal import inbox, outbox, timeline
+from claudemesh.peer.journal import inbox, outbox, posts, timeline
 from claudemesh.peer.journal.outbox import OutboxRow
+from claudemesh.peer.journal.posts import PostRow
 from claudemesh.peer.journal.timeline import TimelineRow
 from claudemesh.peer.views import MeshView, MessageStatus, PeerView, RecipientStatus, SessionView, Step
 from claudemesh.protocol.delivery import Stage, Witness
-from claudemesh.types import MessageId, PeerId, UnixMillis
+from claudemesh.types import ChannelId, MessageId, PeerId, UnixMillis
 
 PRESENCE_FRESH_MS: Final = 5_000
 MIN_PREFIX: Final = 4
@@ -34,7 +35,9 @@ async def describe_mesh(parts: Parts) -> MeshView:
     """The mesh as this peer holds it."""
     mesh = parts.mesh
     roster, head, frozen = parts.membership.roster, parts.membership.head, parts.membership.frozen
-    open_rows, unseen = await parts.journal.read(lambda c: (outbox.count_open(c, mesh), inbox.count_unseen(c, mesh)))
+    unsent, unposted, unseen = await parts.journal.read(
+        lambda c: (outbox.count_open(c, mesh), posts.count_open(c, mesh), inbox.count_unseen(c, mesh))
+    )
     down = parts.uplink.down
     return MeshView(
         id=mesh,
@@ -49,7 +52,7 @@ async def describe_mesh(parts: Parts) -> MeshView:
         frozen=frozen.code if frozen is not None else "",
         audit=parts.auditor.finding.code if parts.auditor.finding is not None else "",
         peers=len(roster.active_members()),
-        outbox_open=open_rows,
+        outbox_open=unsent + unposted,
         inbox_unseen=unseen,
     )
 
@@ -57,9 +60,15 @@ async def describe_mesh(parts: Parts) -> MeshView:
 async def message_status(parts: Parts, message_id: MessageId) -> MessageStatus:
     """A sent message and its timeline, or `AddressError` (`unknown_message`)."""
     mesh = parts.mesh
-    rows, steps = await parts.journal.read(
-        lambda c: (outbox.find(c, mesh, message_id), timeline.load(c, mesh, message_id))
+    rows, post, steps = await parts.journal.read(
+        lambda c: (
+            outbox.find(c, mesh, message_id),
+            posts.find(c, mesh, message_id),
+            timeline.load(c, mesh, message_id),
+        )
     )
+    if post is not None:
+        return await _post_status(parts, post, steps)
     if not rows:
         raise AddressError("unknown_message", message_id[:32])
     first = rows[0]
@@ -80,7 +89,10 @@ async def find_message(parts: Parts, prefix: str) -> MessageId:
     if len(wanted) < MIN_PREFIX or any(digit not in "0123456789abcdef" for digit in wanted):
         raise AddressError("unknown_message", prefix[:32])
     found = await parts.journal.read(
-        lambda c: set(outbox.find_ids(c, mesh, wanted, 2)) | set(inbox.find_ids(c, mesh, wanted, 2))
+        lambda c: (
+            {*outbox.find_ids(c, mesh, wanted, 2), *posts.find_ids(c, mesh, wanted, 2)}
+            | set(inbox.find_ids(c, mesh, wanted, 2))
+        )
     )
     if len(found) != 1:
         raise AddressError("unknown_message", f"{prefix[:32]} is the beginning of {'several' if found else 'none'}")
@@ -117,11 +129,38 @@ def view_peer(parts: Parts, peer: PeerId) -> PeerView:
     )
 
 
-def _recipient(parts: Parts, row: OutboxRow, steps: list[TimelineRow]) -> RecipientStatus:
-    queued = Step(Stage.QUEUED, Witness.SENDER, row.created_at, parts.keyring.member, "", None)
+async def _post_status(parts: Parts, post: PostRow, steps: list[TimelineRow]) -> MessageStatus:
+    """A post: how far it came at the broker, and at each member that stated something."""
+    mesh = parts.mesh
+    stated = await parts.journal.read(lambda c: posts.load_recipients(c, mesh, post.message_id))
+    name = parts.channels.directory.address_of(post.channel)
+    recipients = [RecipientStatus(post.channel, name, post.shown, _steps(parts, post.created_at, post.channel, steps))]
+    for peer, shown in stated.items():
+        if shown.stage is not Stage.QUEUED:
+            taken = _steps(parts, post.created_at, peer, steps)
+            recipients.append(RecipientStatus(peer, parts.names.address_of(peer), shown, taken))
+    return MessageStatus(
+        id=post.message_id,
+        text=post.body.decode(errors="replace"),
+        priority=post.priority,
+        created_at=post.created_at,
+        expires_at=post.expires_at,
+        reply_to=post.reply_to,
+        recipients=tuple(recipients),
+        channel=post.channel,
+    )
+
+
+def _steps(parts: Parts, at: UnixMillis, of: PeerId | ChannelId, steps: list[TimelineRow]) -> tuple[Step, ...]:
+    queued = Step(Stage.QUEUED, Witness.SENDER, at, parts.keyring.member, "", None)
     later = (
         Step(step.stage, step.witness, step.at, step.signer, step.detail, step.evidence)
         for step in steps
-        if step.peer == row.peer
+        if step.peer == of
     )
-    return RecipientStatus(row.peer, parts.names.address_of(row.peer), row.shown, (queued, *later))
+    return (queued, *later)
+
+
+def _recipient(parts: Parts, row: OutboxRow, steps: list[TimelineRow]) -> RecipientStatus:
+    taken = _steps(parts, row.created_at, row.peer, steps)
+    return RecipientStatus(row.peer, parts.names.address_of(row.peer), row.shown, taken)

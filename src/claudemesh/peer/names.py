@@ -138,7 +138,7 @@ class NameBook:
         name = profile.name
         if user not in self._bearers.get(name, ()) and peer != self._keyring.member:
             name = ""  # a person rejected it
-        sessions = tuple(KnownSession(SessionId(one.sess), one.label) for one in profile.sessions)
+        sessions = tuple(KnownSession(SessionId(one.sess), one.label, tuple(one.tags)) for one in profile.sessions)
         return KnownPeer(peer, user, name, profile.device, sessions, online)
 
     def announce(self) -> None:
@@ -197,6 +197,10 @@ class NameBook:
         )
 
     def _own_profile(self) -> Profile:
-        labels = [SessionLabel(session.id, session.label) for session in self._sessions.agents() if session.label]
+        labels = [
+            SessionLabel(session.id, session.label, list(session.tags))
+            for session in self._sessions.agents()
+            if session.label
+        ]
         keys = self._keyring.keys
         return Profile(keys.name, keys.device, labels[-contents.MAX_PROFILE_SESSIONS :])

@@ -1,7 +1,7 @@
 """A member of a mesh, in process (docs/sdk.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,8 @@ from claudemesh.peer import administration, branches, contents, listing, roster_
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.assembly import assemble
 from claudemesh.peer.branches import Branch, Heads
-from claudemesh.peer.correspondence import Correspondent, PeerSession
+from claudemesh.peer.channels import ChannelMember
+from claudemesh.peer.correspondence import PeerSession
 from claudemesh.peer.events import Event
 from claudemesh.peer.journal import Journal, inbox, timeline
 from claudemesh.peer.journal.inbox import QuarantineRow
@@ -26,10 +27,10 @@ from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.views import InviteView, MeshView, MessageStatus, PeerView
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage, has_ended, reaches
-from claudemesh.types import InviteId, MeshId, MessageId, PeerId, Role, SessionId, UserId
+from claudemesh.types import ChannelId, InviteId, MeshId, MessageId, PeerId, Role, SessionId, UserId
 
 
-class Peer(Correspondent):
+class Peer(ChannelMember):
     """One peer of one mesh: `async with Peer.open() as peer:`."""
 
     def __init__(
@@ -142,9 +143,10 @@ class Peer(Correspondent):
         """Every active peer of the roster, with presence as the broker says; without a link, without presence."""
         return await listing.list_peers(self._parts)
 
-    def view(self, peer: PeerId) -> PeerView | None:
-        """One active peer, with presence as it was last heard of; None when it is not in the roster."""
-        return listing.view_peer(self._parts, peer) if self._parts.membership.roster.is_active(peer) else None
+    def view(self, peer: PeerId | ChannelId) -> PeerView | None:
+        """One active peer, with presence as it was last heard of; None when it is not in the roster, or no peer."""
+        member = self._parts.membership.roster.member(PeerId(peer))
+        return listing.view_peer(self._parts, member.id) if member is not None and member.active else None
 
     async def refresh_presence(self) -> None:
         """Ask the broker who is connected, unless it was asked a moment ago or cannot be asked."""
@@ -204,14 +206,16 @@ class Peer(Correspondent):
 
     # Sessions and names
 
-    async def open_session(self, label: str, cwd: str = "") -> PeerSession:
+    async def open_session(self, label: str, cwd: str = "", tags: Iterable[str] = ()) -> PeerSession:
         """Open a session with keys of its own, for an agent that runs under this peer.
 
         Args:
             label: What others address it by; what may not stand in a name becomes a dash.
             cwd: Its working directory; stays on this machine.
+            tags: Up to 16 of the form `key=value`, such as `repo=billing`: others reach it by `tag:repo=billing`.
         """
-        session = self._parts.sessions.open(contents.as_label(label) or "session", cwd)
+        tags = contents.require_tags(tags)
+        session = self._parts.sessions.open(contents.as_label(label) or "session", cwd, tags)
         self._parts.names.announce()
         if self.connected:
             with suppress(Unreachable):

@@ -104,4 +104,4 @@ class Reader:
             await self.mark_seen(numbers)
 
     def _show(self, row: InboxRow) -> Received:
-        return read_row(row, self._parts.names.address_of)
+        return read_row(row, self._parts.names.address_of, self._parts.channels.directory.address_of)

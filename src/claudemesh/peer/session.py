@@ -11,6 +11,7 @@ from claudemesh.crypto.identity import CAPABILITIES, Attestation, SessionKeys
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.peer.runtime import Runtime
+from claudemesh.protocol.messages import Status
 from claudemesh.types import ChannelId, MeshId, PeerId, SessionId, UnixMillis
 
 
@@ -24,6 +25,8 @@ class Session:
     tags: tuple[str, ...]
     statement: Statement = field(repr=False)
     attestation: Attestation = field(repr=False)
+    status: Status = "idle"
+    """What presence says of it."""
     _counters: dict[PeerId | ChannelId, int] = field(default_factory=dict, repr=False)
 
     @property

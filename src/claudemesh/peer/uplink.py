@@ -40,6 +40,8 @@ from claudemesh.protocol.messages import (
     Ok,
     Pong,
     Push,
+    SetStatus,
+    Status,
     Sys,
 )
 from claudemesh.protocol.messages import Refused as RefusedMessage
@@ -271,7 +273,7 @@ class Uplink:
 
     async def attest(self, line: Line, session: Session) -> None:
         """Publish a session, or its renewed attestation."""
-        await line.request(Attest(rid=0, st=session.statement, sid=session.label), Ok)
+        await line.request(Attest(rid=0, st=session.statement, sid=session.label, status=session.status), Ok)
         self._outgoing.publish(session.attestation.digest)
 
     async def end_session(self, session: SessionId) -> None:
@@ -279,6 +281,12 @@ class Uplink:
         if self._line is not None:
             with suppress(Unreachable):
                 await self._line.post(End(sess=session))
+
+    async def set_status(self, session: SessionId, status: Status) -> None:
+        """Change what presence says of a session, if there is a link; the next one says it anyway."""
+        if self._line is not None:
+            with suppress(Unreachable):
+                await self._line.post(SetStatus(sess=session, status=status))
 
     async def renew_sessions(self, line: Line) -> None:
         """Attest anew the sessions whose time runs out."""

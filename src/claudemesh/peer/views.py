@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from claudemesh.peer.journal.inbox import InboxRow
+from claudemesh.peer.journal.posts import PostRow
 from claudemesh.protocol.delivery import Claim, Stage, Witness
 from claudemesh.types import (
     BrokerId,
+    ChannelId,
     Digest,
     Intent,
     InviteId,
@@ -24,12 +26,46 @@ from claudemesh.types import (
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """A session that a message to a tag goes to."""
+
+    peer: PeerId
+    session: SessionId
+    address: str
+    status: str
+    """`idle`, `busy` or `away` as the broker said; empty when it was not connected."""
+    id: MessageId
+    """Of this copy: a further session of one peer gets a copy with an id of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """A channel or group of the roster."""
+
+    id: ChannelId
+    name: str
+    """With its sign; the beginning of the id while nobody has told a name."""
+    kind: Literal["open", "private", "group"]
+    topic: str
+    creator: PeerId | None
+    joined: bool
+    """Whether what is posted comes here."""
+    built_in: bool
+    members: tuple[PeerId, ...]
+    """Who can read it; of an open channel every peer of the mesh."""
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
     """A message that is in the outbox: it goes out by itself, whatever happens to this process."""
 
     id: MessageId
     peers: tuple[PeerId, ...]
+    """Empty for a post: its recipients are whoever reads the channel."""
     stage: Stage
+    channel: ChannelId | None = None
+    reached: tuple[Reached, ...] = ()
+    """Of a message to a tag: which sessions it goes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +92,15 @@ class Received:
     received_at: UnixMillis
     expires_at: UnixMillis | None
     seen_at: UnixMillis | None
+    channel: str = ""
+    """The channel that it was posted in, as it is written; empty for a direct message."""
+    channel_id: ChannelId | None = None
+    gap: int = 0
+    """Messages of the same sender and place that were missing when this one came."""
+    is_stale: bool = False
+    """Its sender did not know yet of a change of membership: who left may have read it too."""
+    shared_by: str = ""
+    """Who gave it to us from its history; empty when it came by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +118,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class RecipientStatus:
-    """How far a message came at one recipient."""
+    """How far a message came at one recipient, or, of a post, at the broker."""
 
-    peer: PeerId
+    peer: PeerId | ChannelId
+    """For the row that stands for a whole channel, the channel."""
     address: str
     shown: Claim
     """The furthest stage that is known, and who says so."""
@@ -97,6 +143,8 @@ class MessageStatus:
     expires_at: UnixMillis | None
     reply_to: MessageId | None
     recipients: tuple[RecipientStatus, ...]
+    """Of a post, the channel itself comes first, then each member that stated something."""
+    channel: ChannelId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +215,7 @@ class MeshView:
     inbox_unseen: int
 
 
-def read_row(row: InboxRow, address_of: Callable[[PeerId], str]) -> Received:
+def read_row(row: InboxRow, address_of: Callable[[PeerId], str], channel_of: Callable[[ChannelId], str]) -> Received:
     """Show an inbox row; it was verified before it was stored."""
     header_end = 5 + int.from_bytes(row.frame[1:5], "big")
     header: dict[str, Any] = json.loads(row.frame[5:header_end])
@@ -187,4 +235,35 @@ def read_row(row: InboxRow, address_of: Callable[[PeerId], str]) -> Received:
         received_at=row.received_at,
         expires_at=header.get("exp"),
         seen_at=row.seen_at,
+        channel="" if row.channel is None else channel_of(row.channel),
+        channel_id=row.channel,
+        gap=row.gap,
+        is_stale=bool(row.is_stale),
+        shared_by="" if row.teller is None else address_of(row.teller),
+    )
+
+
+def read_post(
+    row: PostRow, own: PeerId, address_of: Callable[[PeerId], str], channel_of: Callable[[ChannelId], str]
+) -> Received:
+    """Show a post of our own as the others see it; it is no row of the inbox, so its number is 0."""
+    accepted_at = row.accepted_at or row.created_at
+    return Received(
+        number=0,
+        id=row.message_id,
+        text=row.body.decode(),
+        sender=address_of(own),
+        sender_id=own,
+        sender_session=SessionId(row.session or ""),
+        session=None,
+        priority=row.priority,
+        intent=row.intent,
+        reply_to=row.reply_to,
+        sent_at=row.created_at,
+        accepted_at=accepted_at,
+        received_at=accepted_at,
+        expires_at=row.expires_at,
+        seen_at=accepted_at,
+        channel=channel_of(row.channel),
+        channel_id=row.channel,
     )

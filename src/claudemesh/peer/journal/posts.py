@@ -173,6 +173,22 @@ def count_open(connection: sqlite3.Connection, mesh: MeshId) -> int:
     return int(row[0])
 
 
+def next_expiry(connection: sqlite3.Connection, mesh: MeshId) -> UnixMillis | None:
+    """When the next post expires that was never sealed."""
+    row = connection.execute(
+        "SELECT min(expires_at) FROM posts WHERE mesh = ? AND state = 'queued'", (mesh,)
+    ).fetchone()
+    return None if row[0] is None else UnixMillis(row[0])
+
+
+def load_expired(connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis) -> list[PostRow]:
+    """Posts that were never sealed and whose time is over."""
+    rows = connection.execute(
+        "SELECT * FROM post_rows WHERE mesh = ? AND state = 'queued' AND expires_at < ?", (mesh, now)
+    )
+    return [_row(row) for row in rows]
+
+
 def load_of_channel(connection: sqlite3.Connection, mesh: MeshId, channel: ChannelId, limit: int) -> list[PostRow]:
     """The last posts to a channel that the broker accepted, oldest first."""
     rows = connection.execute(
