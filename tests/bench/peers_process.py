@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,10 @@ def recipient_of(index: int, number: int, peers: int) -> int:
     return (index + 1 + number // IN_A_ROW % (peers - 1)) % peers
 
 
-def expected_by(index: int, peers: int, messages: int) -> int:
-    """How many messages one peer is to receive."""
-    return sum(recipient_of(other, number, peers) == index for other in range(peers) for number in range(messages))
+def expected_by(indexes: range, peers: int, messages: int) -> int:
+    """How many messages some of the peers are to receive together."""
+    to = Counter(recipient_of(sender, number, peers) for sender in range(peers) for number in range(messages))
+    return sum(to[index] for index in indexes)
 
 
 async def join(directory: Path, index: int, link: str) -> None:
@@ -109,8 +111,7 @@ async def main(first: int, count: int) -> None:
 
 
 async def _exchange(peers: list[Peer], first: int, ids: list[PeerId], messages: int) -> Tally:
-    expected = sum(expected_by(first + at, len(ids), messages) for at in range(len(peers)))
-    tally = Tally(expected)
+    tally = Tally(expected_by(range(first, first + len(peers)), len(ids), messages))
     readers = [asyncio.create_task(tally.receive(peer)) for peer in peers]
     try:
         async with asyncio.timeout(LOAD_TIMEOUT_S), asyncio.TaskGroup() as group:
