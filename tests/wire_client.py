@@ -15,16 +15,18 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from claudemesh.crypto import identity, primitives, statements
+from claudemesh.crypto.epochs import NewEpoch, make_epoch
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Refused, Unreachable
 from claudemesh.protocol import codec, messages
+from claudemesh.protocol.epoch_rules import slot_holders
 from claudemesh.protocol.limits import DAY_MS
 from claudemesh.protocol.link import Founder, Greeted, LinkHolder, Member, Opened, PeerLink, refusal
 from claudemesh.protocol.messages import BrokerMessage, Message
 from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from claudemesh.transport import NORMAL, Pipe, connect
-from claudemesh.types import BrokerId, InviteId, MeshId, PeerId, UnixMillis
+from claudemesh.types import BrokerId, ChannelId, InviteId, MeshId, PeerId, UnixMillis
 
 T = TypeVar("T", bound=Message)
 
@@ -51,6 +53,8 @@ class Identity:
         self.box = primitives.box_key(os.urandom(32))
         self.session = identity.session_keys(os.urandom(64))
         self.roster = Roster()
+        self.is_linked = False
+        """Whether it joins with a device link: its user need not sign then."""
 
     @property
     def id(self) -> PeerId:
@@ -61,12 +65,19 @@ class Identity:
         assert self.roster.mesh is not None
         return self.roster.mesh
 
-    def attestation(self, lifetime_ms: int = DAY_MS, age_ms: int = 1_000) -> Statement:
+    def attestation(
+        self,
+        lifetime_ms: int = DAY_MS,
+        age_ms: int = 1_000,
+        capabilities: tuple[str, ...] = identity.CAPABILITIES,
+    ) -> Statement:
         """An attestation of the session; the same as long as the arguments and the session are."""
-        key = (self.session.id, lifetime_ms, age_ms)
+        key = (self.session.id, lifetime_ms, age_ms, capabilities)
         made: dict[Any, Statement] = self.__dict__.setdefault("_attestations", {})
         if key not in made:
-            made[key] = identity.attest(self.sign, self.mesh, self.session, UnixMillis(now() - age_ms), lifetime_ms)
+            made[key] = identity.attest(
+                self.sign, self.mesh, self.session, UnixMillis(now() - age_ms), lifetime_ms, capabilities
+            )
         return made[key]
 
     def entry(self, op: str, *others: SigningKey, at: int | None = None, **fields: Any) -> Entry:
@@ -89,7 +100,7 @@ class Identity:
         """This peer's own admission by an invite key."""
         keys = {"sign": self.sign.public, "box": self.box.public, "user": self.user.public}
         body = self.roster.next_body("admit", UnixMillis(now() if at is None else at), by=invite.public, m=keys)
-        return sign_entry(body, invite, self.sign, self.user)
+        return sign_entry(body, invite, self.sign, *(() if self.is_linked else (self.user,)))
 
     def card(self, number: int = 1) -> Statement:
         """A card with this peer's box key."""
@@ -112,6 +123,30 @@ class Identity:
             "ct": statements.to_base64url(os.urandom(size)),
         }
         return messages.Send(**{**given, **fields})
+
+    def post(self, channel: ChannelId, size: int = 1_300, **fields: Any) -> messages.Post:
+        """A post with a made-up ciphertext of `size` bytes, under an epoch that nobody has."""
+        given = {
+            "mesh": self.mesh,
+            "sender": self.id,
+            "chan": channel,
+            "ep": "ee" * 32,
+            "id": os.urandom(16).hex(),
+            "prio": "next",
+            "rs": self.roster.seq,
+            "att": statements.statement_digest(self.attestation(), "att"),
+            "nonce": statements.to_base64url(os.urandom(24)),
+            "ct": statements.to_base64url(os.urandom(size)),
+        }
+        return messages.Post(**{**given, **fields})
+
+    def epoch(self, scope: ChannelId, **changes: Any) -> NewEpoch:
+        """An epoch of a scope for those whom this peer's roster names, whether or not the rules allow it."""
+        roster = self.roster
+        head = {"rs": roster.seq, "rh": roster.head, "ra": 0, "rg": ""}
+        draft = {"v": 1, "mesh": self.mesh, "chan": scope, "by": self.id, "at": now(), **head, **changes}
+        boxes = [roster.members[peer].box for peer in slot_holders(roster, scope, roster.seq)]
+        return make_epoch(draft, self.session, boxes, os.urandom(64))
 
     def follow(self, entries: Sequence[Entry]) -> None:
         """Apply entries that are new to this replica."""
@@ -193,11 +228,12 @@ class Wire:
         body = statements.open_statement(statement, "accept")
         statements.check_fields(body, messages.ACCEPT_FIELDS)
         for row in body["r"]:
-            statements.check_fields(row, messages.ACCEPT_ROW_FIELDS)
+            is_post = "chan" in row
+            statements.check_fields(row, messages.ACCEPT_POST_ROW_FIELDS if is_post else messages.ACCEPT_ROW_FIELDS)
         rows: list[dict[str, Any]] = body["r"]
         return rows
 
-    async def submit(self, envelope: messages.Send) -> dict[str, Any]:
+    async def submit(self, envelope: messages.Send | messages.Post) -> dict[str, Any]:
         """Send one envelope and wait for its row; raises `Refused`."""
         await self.send(envelope)
         while True:
@@ -211,6 +247,16 @@ class Wire:
                 raise refusal(frame)
             else:
                 self.frames.append(frame)
+
+    async def publish(self, made: NewEpoch, by: Identity, **changes: Any) -> None:
+        """Publish an epoch that `by` has made; raises `Refused`."""
+        att = statements.statement_digest(by.attestation(), "att")
+        fields = {"st": made.statement, "att": att, "slots": list(made.slots), **changes}
+        await self.request(messages.Ok, messages.PutEpoch, **fields)
+
+    async def subscribe(self, channel: ChannelId, on: bool) -> None:
+        """Say whether posts of a channel are wanted; raises `Refused`."""
+        await self.request(messages.Ok, messages.Subscribe, chan=channel, on=on)
 
     async def deliveries(self, count: int) -> list[messages.Delivery]:
         """The next `count` deliveries."""

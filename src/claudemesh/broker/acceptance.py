@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from claudemesh.broker.links import AcceptedRow, Link
+from claudemesh.broker.links import AcceptedPostRow, AcceptedRow, Link
 from claudemesh.broker.pushing import accepted_frame
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.protocol import limits
@@ -23,7 +23,7 @@ class Acceptances:
         self._waiting: set[Link] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, link: Link, row: AcceptedRow) -> None:
+    def add(self, link: Link, row: AcceptedRow | AcceptedPostRow) -> None:
         """One envelope of `link` was committed."""
         if link.accepted is None:
             link.accepted = []

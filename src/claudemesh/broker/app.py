@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Self
 
 from claudemesh.broker.acceptance import Acceptances
+from claudemesh.broker.commits import Commits
 from claudemesh.broker.config import DEFAULT_PORT, Listen, Origins, Settings, parse_database
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import Directory
@@ -123,7 +124,8 @@ class Broker:
 
         leasing = Leasing(self._store, directory, grants, metrics, unix_millis, self._spawn, notice)
         acceptances = Acceptances(key, unix_millis)
-        exchange = Exchange(self._store, leasing, acceptances, grants, metrics, unix_millis, broker)
+        commits = Commits(self._store, leasing, acceptances, grants, metrics, unix_millis)
+        exchange = Exchange(commits, leasing, acceptances, grants, metrics, unix_millis, broker)
         ordering = Ordering(
             self._store, directory, key, self.settings.mesh_creation, grants, metrics, unix_millis, self._changed
         )

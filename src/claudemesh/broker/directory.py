@@ -17,6 +17,7 @@ import msgspec
 from claudemesh.broker.links import Link
 from claudemesh.broker.routing import Mailbox
 from claudemesh.broker.store.base import LinkId, Store
+from claudemesh.broker.subscriptions import Subscriptions
 from claudemesh.crypto import identity
 from claudemesh.crypto.identity import Attestation
 from claudemesh.crypto.primitives import SigningKey
@@ -52,6 +53,7 @@ class Mesh:
     roster: Roster
     rekeys: dict[PeerId, int]
     """Seq of each peer's last `rekey`: an envelope sealed before it is stale."""
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
     links: dict[LinkId, Link] = field(default_factory=dict)
     mailboxes: dict[PeerId, Mailbox] = field(default_factory=dict)
     attestations: dict[str, KnownAttestation] = field(default_factory=dict)
@@ -175,7 +177,7 @@ class Directory:
         roster, rekeys = await self.restore(mesh_id)
         if roster.mesh is None:
             return None
-        mesh = Mesh(mesh_id, roster, rekeys)
+        mesh = Mesh(mesh_id, roster, rekeys, Subscriptions(await self._store.subscriptions(mesh_id)))
         self._meshes[mesh_id] = mesh
         self._evict()
         return mesh

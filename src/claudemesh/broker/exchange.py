@@ -1,43 +1,29 @@
-"""Submit and acknowledge envelopes (docs/spec/broker.md §4).
+"""Submit and acknowledge messages and epochs (docs/spec/broker.md §4).
 
 There is no task per message: whatever is submitted and acknowledged while a commit runs goes into the
 next one, and its answers and pushes are written when that has returned.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 from claudemesh.broker.acceptance import Acceptances
+from claudemesh.broker.admission import object_to_post, object_to_send
+from claudemesh.broker.commits import STORAGE_RETRY_MS, Acks, Batch, Commits, Committed, Pending, refusal_of
 from claudemesh.broker.directory import KnownAttestation, Mesh
+from claudemesh.broker.fan_out import PendingFanOut, message_cost
 from claudemesh.broker.leasing import Leasing
-from claudemesh.broker.links import AcceptedRow, Link
+from claudemesh.broker.links import Link
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
-from claudemesh.broker.pushing import check_flat, delivery, push_frames
-from claudemesh.broker.routing import Mailbox
-from claudemesh.broker.store.base import Acknowledgement, Store, Stored, Submission
-from claudemesh.errors import LocalError
-from claudemesh.protocol.messages import Refused, Send
-from claudemesh.types import BrokerId, Digest, MessageId, PeerId, UnixMillis
+from claudemesh.broker.pushing import check_flat
+from claudemesh.broker.store.base import Submission
+from claudemesh.errors import Refused
+from claudemesh.protocol.messages import Post, Send
+from claudemesh.types import BrokerId, ChannelId, Digest, MessageId, PeerId, UnixMillis
 
-STORAGE_RETRY_MS: Final = 5_000
 OVERLOAD_RETRY_MS: Final = 500
-MAILBOX_RETRY_MS: Final = 60_000
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """One admitted envelope on its way into the store."""
-
-    link: Link
-    mesh: Mesh
-    mailbox: Mailbox
-    submission: Submission
-    attestation: KnownAttestation
-    leased: Link | None
 
 
 class Exchange:
@@ -45,7 +31,7 @@ class Exchange:
 
     def __init__(
         self,
-        store: Store,
+        commits: Commits,
         leasing: Leasing,
         acceptances: Acceptances,
         grants: Limits,
@@ -53,16 +39,18 @@ class Exchange:
         clock: Callable[[], UnixMillis],
         broker: BrokerId,
     ) -> None:
-        self._store = store
         self._leasing = leasing
         self._acceptances = acceptances
         self._grants = grants
         self._metrics = metrics
         self._clock = clock
         self._broker = broker
+        self._commits = commits
         self._pending: list[Pending] = []
+        self._fan_outs: list[PendingFanOut] = []
+        self._pending_rows = 0
         self._pending_bytes = 0
-        self._acks: dict[tuple[Mesh, PeerId], list[int]] = {}
+        self._acks: Acks = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,15 +68,57 @@ class Exchange:
         check_flat(frame)
         self._metrics.envelopes_submitted += 1
         now = self._clock()
-        wait_ms = link.messages.take(now)
-        if wait_ms:
-            self._refuse(link, message, "rate_limited", retry_after_ms=wait_ms)
-        elif len(self._pending) >= self._grants.pending_messages or self._pending_bytes >= self._grants.pending_bytes:
-            self._refuse(link, message, "rate_limited", "the broker is busy", OVERLOAD_RETRY_MS)
-        elif (refusal := self._objection(link, mesh, message, known, now)) is not None:
-            self._refuse(link, message, *refusal)
+        if self._is_too_fast(link, message, 1, now):
+            return
+        objection = object_to_send(link, mesh, message, known, self._broker, now, self._grants.queue_lifetime_ms)
+        if objection is not None:
+            self._refuse(link, message, *objection)
         elif known is not None:
             self._enqueue(link, mesh, message, frame, known, now)
+
+    def post(self, link: Link, mesh: Mesh, message: Post, frame: bytes, known: KnownAttestation | None) -> None:
+        """Admit one channel message for the next commit, or refuse it; arguments and errors as for `submit`."""
+        check_flat(frame)
+        self._metrics.envelopes_submitted += 1
+        now = self._clock()
+        latest = now + self._grants.queue_lifetime_ms
+        objection = object_to_post(link, mesh, message, known, self._broker, now, self._grants.queue_lifetime_ms)
+        recipients = 0
+        if objection is None:
+            recipients = len(mesh.subscriptions.subscribers(mesh.roster, ChannelId(message.chan)))
+        if self._is_too_fast(link, message, message_cost(recipients, self._grants.messages_burst), now):
+            return
+        if objection is not None:
+            self._refuse(link, message, *objection)
+        elif known is not None:
+            pending = PendingFanOut(
+                link=link,
+                mesh=mesh,
+                kind="post",
+                channel=ChannelId(message.chan),
+                id=message.id,
+                priority=message.prio,
+                roster_seq=message.rs,
+                attestation=known,
+                payload=frame,
+                size=len(frame),
+                expires_at=UnixMillis(latest if message.exp is None else min(message.exp, latest)),
+                not_before=UnixMillis(message.nbf) if message.nbf is not None and message.nbf > now else None,
+            )
+            self._enqueue_fan_out(pending, recipients)
+
+    async def publish(self, pending: PendingFanOut) -> None:
+        """Store an epoch with the next commit; returns when it is stored.
+
+        Raises:
+            Refused: `rate_limited` the broker is busy; `stale_roster`, `invalid` the members changed meanwhile.
+            LocalError: The store failed; nothing was stored.
+        """
+        if self._is_busy():
+            raise Refused("rate_limited", "the broker is busy", retry_after_ms=OVERLOAD_RETRY_MS)
+        pending.published = asyncio.get_running_loop().create_future()
+        self._enqueue_fan_out(pending, len(pending.slots))
+        await pending.published
 
     def acknowledge(self, link: Link, mesh: Mesh, qs: list[int]) -> None:
         """Delete rows that this link was given and has recorded; others are ignored."""
@@ -106,45 +136,47 @@ class Exchange:
 
         A batch is answered while the next one is being written, on the store's own thread.
         """
-        finished: tuple[Sequence[Pending], Sequence[Stored]] = (), ()
+        finished = Committed()
         while True:
-            if not self._pending and not self._acks and not finished[0]:
+            if not self._pending and not self._fan_outs and not self._acks and not finished:
                 self._wake.clear()
                 self._idle.set()
                 await self._wake.wait()
-            batch, self._pending, self._pending_bytes = self._pending, [], 0
-            acks, self._acks = self._acks, {}
-            writing = asyncio.ensure_future(self._store_all(batch, acks)) if batch or acks else None
-            if finished[0]:
+            batch = Batch(self._pending, self._fan_outs, self._acks)
+            self._pending, self._fan_outs, self._acks = [], [], {}
+            self._pending_rows = self._pending_bytes = 0
+            writing = asyncio.ensure_future(self._commits.store(batch)) if batch else None
+            if finished:
                 await asyncio.sleep(0)  # the write begins
-                self._answer(*finished)
-            finished = await writing if writing is not None else ((), ())
+                self._commits.answer(finished)
+            finished = await writing if writing is not None else Committed()
+            if finished.undeleted:
+                later = asyncio.get_running_loop().call_later
+                later(STORAGE_RETRY_MS / 1_000, self._acknowledge_again, finished.undeleted)
 
     async def drained(self) -> None:
         """Wait until everything that was submitted is stored and answered."""
         await self._idle.wait()
         self._acceptances.flush()
 
-    def _objection(
-        self, link: Link, mesh: Mesh, message: Send, known: KnownAttestation | None, now: UnixMillis
-    ) -> tuple[str, str] | None:
-        """Why an envelope is not admitted: code and detail, or None."""
-        if message.mesh != link.mesh or message.sender != link.peer:
-            return "invalid", "mesh or sender"
-        if not mesh.serves(self._broker):
-            return "moved", ""
-        if known is None or known.attestation.member != link.peer:
-            return "invalid", "attestation is not published"
-        if known.attestation.expires_at < now or "dm" not in known.attestation.capabilities:
-            return "invalid", "attestation has expired or lacks dm"
-        if not mesh.roster.is_active(PeerId(message.to)):
-            return "unknown_peer", ""
-        if mesh.rekeys.get(PeerId(message.to), -1) > message.rs:
-            return "stale_roster", ""
-        latest = now + self._grants.queue_lifetime_ms
-        if (message.exp is not None and message.exp <= now) or (message.nbf is not None and message.nbf > latest):
-            return "invalid", "times"
-        return None
+    def _acknowledge_again(self, acks: Acks) -> None:
+        for key, qs in acks.items():
+            self._acks.setdefault(key, []).extend(qs)
+        self._rouse()
+
+    def _is_too_fast(self, link: Link, message: Send | Post, cost: int, now: UnixMillis) -> bool:
+        """Refuse what comes faster than this link, or this broker, may take it."""
+        wait_ms = link.messages.take(now, cost)
+        if wait_ms:
+            self._refuse(link, message, "rate_limited", retry_after_ms=wait_ms)
+        elif self._is_busy():
+            self._refuse(link, message, "rate_limited", "the broker is busy", OVERLOAD_RETRY_MS)
+        else:
+            return False
+        return True
+
+    def _is_busy(self) -> bool:
+        return self._pending_rows >= self._grants.pending_messages or self._pending_bytes >= self._grants.pending_bytes
 
     def _enqueue(
         self, link: Link, mesh: Mesh, message: Send, frame: bytes, known: KnownAttestation, now: UnixMillis
@@ -173,128 +205,25 @@ class Exchange:
             lease=None if leased is None else leased.id,
         )
         link.unanswered += 1
+        self._pending_rows += 1
         self._pending_bytes += size
         self._pending.append(Pending(link, mesh, mailbox, submission, known, leased))
+        self._rouse()
+
+    def _enqueue_fan_out(self, pending: PendingFanOut, recipients: int) -> None:
+        if pending.kind == "post":
+            pending.link.unanswered += 1
+        self._pending_rows += max(1, recipients)
+        self._pending_bytes += pending.size
+        self._fan_outs.append(pending)
         self._rouse()
 
     def _rouse(self) -> None:
         self._idle.clear()
         self._wake.set()
 
-    async def _store_all(
-        self, batch: list[Pending], acks: dict[tuple[Mesh, PeerId], list[int]]
-    ) -> tuple[list[Pending], list[Stored]]:
-        """Commit one batch; what the store refuses is answered here, the rest is returned."""
-        now, started = self._clock(), time.perf_counter()
-        try:
-            batch = await self._within_quota(batch)
-            # Deletions first: the pages that they free are written anew by the appends of the same commit.
-            _, answers = await asyncio.gather(self._delete(acks, now), self._append(batch, now))
-        except LocalError:
-            self._metrics.store_failures += 1
-            for pending in batch:
-                self._reject(pending, "storage", STORAGE_RETRY_MS)
-            return [], []
-        self._metrics.commits += 1
-        self._metrics.commit_seconds += time.perf_counter() - started
-        return batch, answers
-
-    async def _append(self, batch: list[Pending], now: UnixMillis) -> list[Stored]:
-        return await self._store.append([pending.submission for pending in batch], now) if batch else []
-
-    async def _delete(self, acks: dict[tuple[Mesh, PeerId], list[int]], now: UnixMillis) -> None:
-        """Delete acknowledged rows; those that the store cannot delete now are tried again."""
-        if not acks:
-            return
-        try:
-            await self._store.acknowledge_many(
-                [Acknowledgement(mesh=mesh.id, peer=peer, qs=qs) for (mesh, peer), qs in acks.items()], now
-            )
-        except LocalError:
-            self._metrics.store_failures += 1
-            asyncio.get_running_loop().call_later(STORAGE_RETRY_MS / 1_000, self._acknowledge_again, acks)
-
-    def _acknowledge_again(self, acks: dict[tuple[Mesh, PeerId], list[int]]) -> None:
-        for key, qs in acks.items():
-            self._acks.setdefault(key, []).extend(qs)
-        self._rouse()
-
-    async def _within_quota(self, batch: list[Pending]) -> list[Pending]:
-        """Refuse what its mailbox has no room for, or whose recipient was revoked meanwhile."""
-        usage: dict[Mailbox, tuple[int, int]] = {}
-        for mailbox in {pending.mailbox for pending in batch}:
-            used = await self._store.mailbox_usage(mailbox.mesh, mailbox.peer)
-            usage[mailbox] = used.rows, used.size
-        admitted = []
-        for pending in batch:
-            rows, size = usage[pending.mailbox]
-            if not pending.mesh.roster.is_active(pending.mailbox.peer):
-                self._reject(pending, "unknown_peer", None)
-            elif rows >= self._grants.mailbox_rows or size + pending.submission.size > self._grants.mailbox_bytes:
-                self._reject(pending, "mailbox_full", MAILBOX_RETRY_MS)
-            else:
-                usage[pending.mailbox] = rows + 1, size + pending.submission.size
-                admitted.append(pending)
-        return admitted
-
-    def _answer(self, batch: Sequence[Pending], answers: Sequence[Stored]) -> None:
-        """Push what was leased, and state what is stored."""
-        pushes: dict[Link, list[tuple[Pending, Stored]]] = {}
-        for pending, stored in zip(batch, answers, strict=True):
-            sender, submission = pending.link, pending.submission
-            sender.unanswered -= 1
-            row = AcceptedRow(stored.audit_hash, submission.id, stored.audit_n, submission.to)
-            self._acceptances.add(sender, row)
-            self._metrics.envelopes_duplicate += stored.duplicate
-            self._route(pending, stored, pushes)
-        self._metrics.envelopes_accepted += len(batch)
-        for link, rows in pushes.items():
-            self._push(link, rows)
-        self._acceptances.settle()
-
-    def _route(self, pending: Pending, stored: Stored, pushes: dict[Link, list[tuple[Pending, Stored]]]) -> None:
-        link = pending.leased
-        if link is not None and stored.leased and not link.closed:
-            link.window.fill(stored.q, pending.submission.size)
-            pushes.setdefault(link, []).append((pending, stored))
-            return
-        if link is not None and stored.leased:
-            self._leasing.returned(link)
-        self._undo_route(pending)
-        if pending.submission.not_before is not None:
-            self._leasing.scheduled()
-        else:
-            pending.mailbox.wait()
-            self._leasing.pump(pending.mesh, pending.mailbox)
-
-    def _push(self, link: Link, rows: list[tuple[Pending, Stored]]) -> None:
-        known = {pending.attestation.attestation.digest: pending.attestation.statement for pending, _ in rows}
-        new = link.unseen(set(known))
-        deliveries = [
-            delivery(stored.q, stored.accepted_at, "dm", pending.submission.payload) for pending, stored in rows
-        ]
-        self._metrics.envelopes_pushed += len(rows)
-        for frame in push_frames(deliveries, [known[Digest(digest)] for digest in new]):
-            link.outlet.write(frame)
-
-    def _undo_route(self, pending: Pending) -> None:
-        """The commit of an envelope has ended without a push."""
-        if pending.leased is not None:
-            pending.leased.window.cancel(pending.submission.size)
-        elif pending.submission.not_before is None:
-            pending.mailbox.uncommitted -= 1
-
-    def _reject(self, pending: Pending, code: str, retry_after_ms: int | None) -> None:
-        """Refuse an envelope that was admitted."""
-        pending.link.unanswered -= 1
-        self._undo_route(pending)
-        self._leasing.pump(pending.mesh, pending.mailbox)
-        submission = pending.submission
-        self._metrics.count_refusal(code, submission.mesh, submission.sender)
-        pending.link.send(Refused(code=code, id=submission.id, to=submission.to, retry_after_ms=retry_after_ms))
-
     def _refuse(
-        self, link: Link, message: Send, code: str, detail: str = "", retry_after_ms: int | None = None
+        self, link: Link, message: Send | Post, code: str, detail: str = "", retry_after_ms: int | None = None
     ) -> None:
         self._metrics.count_refusal(code, link.mesh, link.peer)
-        link.send(Refused(code=code, id=message.id, to=message.to, detail=detail, retry_after_ms=retry_after_ms))
+        link.send(refusal_of(message, code, detail, retry_after_ms))

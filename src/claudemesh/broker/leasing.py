@@ -196,7 +196,7 @@ class Leasing:
         except LocalError:
             link.close(Closing(code="storage", retry_after_ms=int(RETRY_S * 1_000)), audit_reason="storage")
             raise
-        deliveries = [delivery(row.q, row.accepted_at, row.kind, row.payload) for row in rows]
+        deliveries = [delivery(row.q, row.accepted_at, row.kind, row.payload, row.slot) for row in rows]
         for frame in push_frames(deliveries, attestations) if rows else ():
             await self._wait_for_reader(mailbox, link)
             link.outlet.write(frame)

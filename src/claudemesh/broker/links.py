@@ -40,6 +40,15 @@ class AcceptedRow(msgspec.Struct, frozen=True, gc=False):
     to: str
 
 
+class AcceptedPostRow(msgspec.Struct, frozen=True, gc=False):
+    """One post of an `accepted` statement; the fields stand in canonical order."""
+
+    chan: str
+    h: str
+    id: str
+    n: int
+
+
 class Window:
     """What is pushed over a link, or about to be, and not acknowledged yet."""
 
@@ -118,7 +127,7 @@ class Link:
     """The signed head that was sent last."""
     unanswered: int = 0
     """Envelopes submitted over it that are neither stored nor refused yet."""
-    accepted: list[AcceptedRow] | None = None
+    accepted: list[AcceptedRow | AcceptedPostRow] | None = None
     """Envelopes that are stored, and not yet stated to be."""
     sessions: int = 1
 

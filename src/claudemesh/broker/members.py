@@ -16,7 +16,7 @@ from claudemesh.errors import LocalError, Refused
 from claudemesh.protocol.audit_rows import REASONS, EventType, Reason
 from claudemesh.protocol.link import BrokerLink, HelloReceived
 from claudemesh.protocol.messages import Closing
-from claudemesh.types import PeerId, UnixMillis
+from claudemesh.types import ChannelId, PeerId, UnixMillis
 
 TOUCH_INTERVAL_MS: Final = 15_000
 AUDIT_INTERVAL_MS: Final = 60_000
@@ -87,7 +87,11 @@ class Members:
         for peer in change.removed:
             if core.presence.removed(mesh.id, peer):
                 self._tell(mesh, "peer_left", peer, "revoked")
+            mesh.subscriptions.forget(peer)
             core.spawn(self._drop_mailbox(mesh, peer))
+        for peer, channel in change.left:
+            mesh.subscriptions.forget(peer, channel)
+            core.spawn(self._drop_channel(mesh, peer, channel))
         for link in list(mesh.links.values()):
             core.leasing.settle(link, mesh.mailbox(link.peer))
 
@@ -199,6 +203,12 @@ class Members:
             core.metrics.store_failures += 1  # the rows expire
             return
         core.leasing.undelivered(mesh, letters)
+
+    async def _drop_channel(self, mesh: Mesh, peer: PeerId, channel: ChannelId) -> None:
+        try:
+            await self._core.store.drop_channel(mesh.id, peer, channel, self._core.clock())
+        except LocalError:
+            self._core.metrics.store_failures += 1  # the rows expire
 
     def _tell(self, mesh: Mesh, event: str, peer: PeerId, reason: Reason | None = None) -> None:
         """Announce that a peer joined or left; the audit log gets the same event."""

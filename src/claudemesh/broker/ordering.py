@@ -16,6 +16,7 @@ from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.pushing import MAX_PAGE_BYTES, log_frame
 from claudemesh.broker.store.base import Store
+from claudemesh.broker.subscriptions import is_member
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import BadSignature, LocalError, Malformed, Refused, RosterRefused
@@ -23,7 +24,7 @@ from claudemesh.protocol import limits
 from claudemesh.protocol.messages import Closing
 from claudemesh.protocol.roster import Checked, Entry, Roster, entry_digest
 from claudemesh.transport.frames import POLICY_VIOLATION
-from claudemesh.types import BrokerId, InviteId, MeshId, PeerId, UnixMillis
+from claudemesh.types import BrokerId, ChannelId, InviteId, MeshId, PeerId, UnixMillis
 
 ANNOUNCE_DELAY_S: Final = 0.01
 """Entries that are appended this close together are announced in one frame."""
@@ -41,6 +42,8 @@ class Change:
     mesh: Mesh
     removed: tuple[PeerId, ...]
     """Peers that are not active any more."""
+    left: tuple[tuple[PeerId, ChannelId], ...] = ()
+    """Peers that are not in a channel any more."""
 
 
 class Ordering:
@@ -85,9 +88,10 @@ class Ordering:
             else:
                 await self._append_many(mesh, entries, uploader, actor)
             removed = tuple(peer for peer in active if not mesh.roster.is_active(peer))
+            left = tuple(pair for pair in _departures(entries) if not is_member(mesh.roster, pair[1], pair[0]))
             self._announce_soon(mesh, [_encode_entry(entry) for entry in entries])
         self._metrics.entries_appended += len(entries)
-        self._on_change(Change(mesh, removed))
+        self._on_change(Change(mesh, removed, left))
         return mesh.roster.seq
 
     async def admit(self, mesh: Mesh, entries: Sequence[Entry], invite: InviteId) -> int:
@@ -286,6 +290,11 @@ def _split(seq: int, raws: Sequence[bytes], sth: bytes) -> list[bytes]:
 
 def _removes(entries: Sequence[Entry]) -> bool:
     return any('"op":"revoke"' in entry.b or '"op":"recover"' in entry.b for entry in entries)
+
+
+def _departures(entries: Sequence[Entry]) -> list[tuple[PeerId, ChannelId]]:
+    bodies = [msgspec.json.decode(entry.b) for entry in entries if '"op":"chan_del"' in entry.b]
+    return [(PeerId(body["who"]), ChannelId(body["chan"])) for body in bodies]
 
 
 def _refusal(error: Malformed | RosterRefused | BadSignature) -> Refused:

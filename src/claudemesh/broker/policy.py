@@ -24,6 +24,8 @@ class Limits:
     attestations_per_minute: int = 60
     mailbox_rows: int = limits.MAILBOX_ROWS
     mailbox_bytes: int = limits.MAILBOX_BYTES
+    epoch_interval_ms: int = limits.EPOCH_INTERVAL_MS
+    subscriptions_per_peer: int = 1_024
     unacknowledged_pushes: int = limits.MAX_UNACKNOWLEDGED_PUSHES
     unacknowledged_bytes: int = 4 << 20
     pending_messages: int = 8_192
@@ -109,6 +111,24 @@ class TokenBucket:
         if elapsed_ms > 0:
             self._tokens = min(float(self._burst), self._tokens + elapsed_ms / self._per_token_ms)
         self._updated_at = now
+
+
+class Quota:
+    """What one mailbox still has room for, while a batch is put together."""
+
+    __slots__ = ("_bytes", "_rows")
+
+    def __init__(self, rows: int, size: int) -> None:
+        self._rows = rows
+        self._bytes = size
+
+    def take(self, size: int) -> bool:
+        """Take room for one envelope of `size` bytes; false, and nothing is taken, when there is none."""
+        if self._rows < 1 or self._bytes < size:
+            return False
+        self._rows -= 1
+        self._bytes -= size
+        return True
 
 
 class Buckets:

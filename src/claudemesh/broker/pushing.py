@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from claudemesh.broker.links import AcceptedRow
+from claudemesh.broker.links import AcceptedPostRow, AcceptedRow
 from claudemesh.broker.store.base import Kind
 from claudemesh.crypto import statements
 from claudemesh.crypto.primitives import SigningKey
@@ -25,14 +25,16 @@ class _AcceptBody(msgspec.Struct, frozen=True, gc=False):
 
     at: int
     mesh: str
-    r: list[AcceptedRow]
+    r: list[AcceptedRow | AcceptedPostRow]
     v: int = 1
 
 
-def delivery(q: int, accepted_at: UnixMillis, kind: Kind, payload: bytes) -> bytes:
+def delivery(q: int, accepted_at: UnixMillis, kind: Kind, payload: bytes, slot: str = "") -> bytes:
     """One mailbox row as it stands in a `push`."""
-    if kind == "dm":
+    if kind in ("dm", "post"):
         return b'{"q":%d,"at":%d,"e":%b}' % (q, accepted_at, payload)
+    if kind == "epoch":
+        return b'{"q":%d,"at":%d,"ep":%b,"slot":"%b"}' % (q, accepted_at, payload, slot.encode())
     return b'{"q":%d,"at":%d,"st":%b}' % (q, accepted_at, payload)
 
 
@@ -52,7 +54,7 @@ def push_frames(deliveries: Sequence[bytes], attestations: Iterable[bytes]) -> I
     yield b'{"t":"push","d":[%b%b' % (b",".join(deliveries[start:]), suffix)
 
 
-def accepted_frame(mesh: MeshId, rows: list[AcceptedRow], key: SigningKey, now: UnixMillis) -> bytes:
+def accepted_frame(mesh: MeshId, rows: list[AcceptedRow | AcceptedPostRow], key: SigningKey, now: UnixMillis) -> bytes:
     """Sign one `accepted` of at most `MAX_IDS_PER_FRAME` rows, all of one mesh and one sender."""
     raw = _encode(_AcceptBody(now, mesh, rows))
     signature = statements.sign_bytes(key, "accept", raw)

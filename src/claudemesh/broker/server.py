@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from claudemesh.broker.commits import refusal_of
 from claudemesh.broker.config import Origins
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import Mesh
@@ -18,7 +19,7 @@ from claudemesh.broker.strangers import Stranger, Uploads
 from claudemesh.errors import ClaudemeshError, Invalid, LocalError, Malformed, Refused
 from claudemesh.protocol.codec import encode_message
 from claudemesh.protocol.link import BrokerLink, ClaimReceived, HelloReceived
-from claudemesh.protocol.messages import Ack, Append, Closing, PeerMessage, Send
+from claudemesh.protocol.messages import Ack, Append, Closing, PeerMessage, Post, PutEpoch, Send
 from claudemesh.protocol.messages import Refused as RefusedMessage
 from claudemesh.transport.frames import (
     INTERNAL_ERROR,
@@ -147,7 +148,7 @@ class Server(Hooks):
                 now = self._core.clock()
                 message = proto.receive(frame, now)
                 link.heard_at = now
-                if isinstance(message, Send):
+                if isinstance(message, Send | Post):
                     refusals = await self._submit(link, mesh, message, frame, refusals)
                 elif isinstance(message, Ack):
                     self._core.exchange.acknowledge(link, mesh, message.q)
@@ -159,10 +160,10 @@ class Server(Hooks):
             while stream.buffered() > grants.buffered_bytes and not link.closed:  # noqa: ASYNC110
                 await asyncio.sleep(_SLOW_READER_POLL_S)  # reads nothing more from who does not read
 
-    async def _submit(self, link: Link, mesh: Mesh, message: Send, frame: bytes, refusals: int) -> int:
+    async def _submit(self, link: Link, mesh: Mesh, message: Send | Post, frame: bytes, refusals: int) -> int:
         """Submit; a link that is refused a thousand times in a row is read more slowly."""
         if self.draining:
-            link.send(RefusedMessage(code="draining", id=message.id, to=message.to))
+            link.send(refusal_of(message, "draining"))
             return refusals
         before = link.unanswered
         await self._service.submit(link, mesh, message, frame)
@@ -174,6 +175,9 @@ class Server(Hooks):
 
     async def _request(self, link: Link, mesh: Mesh, message: PeerMessage) -> None:
         """Answer one request, after a pause when there were many."""
+        if self.draining and isinstance(message, PutEpoch):
+            link.send(RefusedMessage(code="draining", rid=message.rid))
+            return
         wait_ms = self._service.cost_ms(link, message)
         if wait_ms:
             await asyncio.sleep(wait_ms / 1_000)

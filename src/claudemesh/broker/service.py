@@ -4,16 +4,23 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from claudemesh.broker import audit
+from claudemesh.broker.admission import object_to_session
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import KnownAttestation, Mesh, encode_statement
+from claudemesh.broker.fan_out import PendingFanOut
 from claudemesh.broker.links import Link
-from claudemesh.broker.policy import Buckets
+from claudemesh.broker.policy import Buckets, Limits
 from claudemesh.broker.presence import Connected
 from claudemesh.broker.store.base import SessionRow
+from claudemesh.broker.subscriptions import is_member
 from claudemesh.crypto import identity
+from claudemesh.crypto.epoch_record import EpochRecord, open_record
 from claudemesh.errors import ClaudemeshError, Invalid, LocalError, Refused
 from claudemesh.protocol import limits, messages
+from claudemesh.protocol.epoch_rules import check_publication, slot_holders
 from claudemesh.protocol.messages import (
     Append,
     Appended,
@@ -29,20 +36,26 @@ from claudemesh.protocol.messages import (
     Ping,
     Pong,
     Post,
+    PublishedEpoch,
     PutCard,
+    PutEpoch,
     Send,
     SetStatus,
+    Subscribe,
     Sync,
 )
-from claudemesh.types import MeshId, PeerId, SessionId, UnixMillis
+from claudemesh.types import ChannelId, MeshId, PeerId, SessionId, UnixMillis
 
 MAX_LISTED_SESSIONS: Final = 2_500
 """A `peers` frame stays below what a peer accepts; the peers that are connected come first."""
 STORAGE_RETRY_MS: Final = 5_000
 _DETAIL_LENGTH: Final = 128
+SLOTS_PER_REQUEST: Final = 100
+"""Slots of an epoch that are stored for the price of one more request."""
 _LOOKUP_COST: Final = 2
 """Requests that an envelope counts as whose attestation is not in memory."""
 _COSTS: Final[dict[type[Message], int]] = {ListPeers: 5, GetCards: 5, GetAudit: 5, Sync: 2, Append: 2}
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Service:
@@ -53,16 +66,20 @@ class Service:
         grants = core.grants
         self._appends = Buckets(grants.appends_per_minute, limits.MINUTE_MS)
         self._cards = Buckets(1, grants.card_interval_ms, burst=3)
+        self._epochs = Buckets(1, grants.epoch_interval_ms)
         self._attestations = Buckets(
             grants.attestations_per_minute, limits.MINUTE_MS, 2 * grants.attestations_per_minute
         )
 
     def cost_ms(self, link: Link, message: Message) -> int:
         """How long this request has to wait; nothing else is read from its link meanwhile."""
-        return link.requests.charge(self._core.clock(), _COSTS.get(type(message), 1))
+        cost = _COSTS.get(type(message), 1)
+        if isinstance(message, PutEpoch):
+            cost += len(message.slots) // SLOTS_PER_REQUEST
+        return link.requests.charge(self._core.clock(), cost)
 
-    async def submit(self, link: Link, mesh: Mesh, message: Send, frame: bytes) -> None:
-        """Hand an envelope to the exchange; waits only for an attestation that is not in memory."""
+    async def submit(self, link: Link, mesh: Mesh, message: Send | Post, frame: bytes) -> None:
+        """Hand a message to the exchange; waits only for an attestation that is not in memory."""
         known = mesh.attestations.get(message.att)
         if known is None:
             await asyncio.sleep(link.requests.charge(self._core.clock(), _LOOKUP_COST) / 1_000)
@@ -71,7 +88,10 @@ class Service:
             except LocalError as error:
                 link.send(refused(error, envelope=message))
                 return
-        self._core.exchange.submit(link, mesh, message, frame, known)
+        if isinstance(message, Send):
+            self._core.exchange.submit(link, mesh, message, frame, known)
+        else:
+            self._core.exchange.post(link, mesh, message, frame, known)
 
     async def answer(self, link: Link, mesh: Mesh, message: messages.PeerMessage) -> None:
         """Answer one request; what goes wrong is answered with `refused`, and nothing of it took effect."""
@@ -93,6 +113,10 @@ class Service:
                 link.outlet.write(frame)
             case Attest():
                 await self._attest(link, mesh, message)
+            case PutEpoch():
+                await self._put_epoch(link, mesh, message)
+            case Subscribe():
+                await self._subscribe(link, mesh, message)
             case PutCard():
                 await self._put_card(link, mesh, message)
             case GetCards():
@@ -160,6 +184,34 @@ class Service:
         )
         await self._core.store.set_presence([row])
 
+    async def _put_epoch(self, link: Link, mesh: Mesh, message: PutEpoch) -> None:
+        record = open_record(message.st)
+        key = mesh.id + record.scope + link.peer
+        wait_ms = self._epochs.wait_ms(key, self._core.clock())
+        if wait_ms:
+            raise Refused("rate_limited", retry_after_ms=wait_ms)
+        known = await self._core.directory.attestation(mesh, message.att, self._core.clock())
+        now = self._core.clock()
+        objection = object_to_session(mesh, link.peer, known, "chan", self._core.id, now)
+        if known is None or objection is not None:
+            raise Refused(*(objection or ("invalid", "")))
+        check_publication(record, known.attestation, message.slots, mesh.roster)
+        self._epochs.take(key, now)
+        await self._core.exchange.publish(_pending_epoch(link, mesh, record, message, known, now, self._core.grants))
+        link.send(Ok(rid=message.rid))
+
+    async def _subscribe(self, link: Link, mesh: Mesh, message: Subscribe) -> None:
+        core, channel = self._core, ChannelId(message.chan)
+        if not mesh.serves(core.id):
+            raise Refused("moved")
+        if not is_member(mesh.roster, channel, link.peer):
+            raise Refused("invalid", "the peer is not in the channel")
+        limit = core.grants.subscriptions_per_peer
+        wanted = mesh.subscriptions.decide(mesh.roster, channel, link.peer, message.on, limit)
+        await core.store.subscribe(mesh.id, channel, link.peer, wanted)
+        mesh.subscriptions.set(channel, link.peer, wanted)
+        link.send(Ok(rid=message.rid))
+
     async def _put_card(self, link: Link, mesh: Mesh, message: PutCard) -> None:
         wait_ms = self._cards.take(mesh.id + link.peer, self._core.clock())
         if wait_ms:
@@ -203,6 +255,33 @@ class Service:
             await self._core.store.end_session(MeshId(mesh.id), link.peer, session)
 
 
+def _pending_epoch(
+    link: Link,
+    mesh: Mesh,
+    record: EpochRecord,
+    message: PutEpoch,
+    known: KnownAttestation,
+    now: UnixMillis,
+    grants: Limits,
+) -> PendingFanOut:
+    payload = _encode(PublishedEpoch(message.st, message.att))
+    holders = slot_holders(mesh.roster, record.scope, record.roster_seq)
+    return PendingFanOut(
+        link=link,
+        mesh=mesh,
+        kind="epoch",
+        channel=record.scope,
+        id=record.id,
+        priority=None,
+        roster_seq=record.roster_seq,
+        attestation=known,
+        payload=payload,
+        size=len(payload) + len(message.slots[0]),
+        expires_at=UnixMillis(now + grants.queue_lifetime_ms),
+        slots=dict(zip(holders, message.slots, strict=True)),
+    )
+
+
 def refused(error: ClaudemeshError, *, rid: int | None = None, envelope: Send | Post | None = None) -> messages.Refused:
     """The frame for an error: its code and detail, never a traceback."""
     local = isinstance(error, LocalError)  # what exactly is wrong here is for the log, not for the wire
@@ -212,6 +291,7 @@ def refused(error: ClaudemeshError, *, rid: int | None = None, envelope: Send | 
         rid=rid,
         id=None if envelope is None else envelope.id,
         to=envelope.to if isinstance(envelope, Send) else None,
+        chan=envelope.chan if isinstance(envelope, Post) else None,
         detail=detail.strip()[:_DETAIL_LENGTH],
         retry_after_ms=STORAGE_RETRY_MS if local else error.retry_after_ms,
     )

@@ -18,7 +18,7 @@ Hex16 = Annotated[str, msgspec.Meta(min_length=32, max_length=32, pattern="^[0-9
 Key = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 """A key that is looked up, never used as it is: its length bounds it, the look-up checks it."""
 Label = Annotated[str, msgspec.Meta(max_length=128)]
-Slot = Annotated[str, msgspec.Meta(min_length=72, max_length=72)]
+Slot = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}[A-Za-z0-9_-]{64}\\Z")]
 """First 8 hex digits of the box key that it is for, and 48 bytes in base64url."""
 RequestId = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
@@ -259,13 +259,14 @@ class Accepted(Message, frozen=True, kw_only=True, tag="accepted"):
 class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     """A request was refused and nothing of it took effect. wire.md §3.6.
 
-    `rid`, or `id` and `to`, name the request.
+    `rid`, or `id` with `to` or `chan`, names the request.
     """
 
     code: Label
     rid: RequestId | None = None
     id: Hex16 | None = None
     to: Key | None = None
+    chan: Hex16 | None = None
     detail: Label = ""
     retry_after_ms: Count | None = None
 

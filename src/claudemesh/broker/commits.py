@@ -1,0 +1,266 @@
+"""One commit of the exchange: what is stored together, and its answers and pushes (docs/spec/broker.md §4)."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from claudemesh.broker.acceptance import Acceptances
+from claudemesh.broker.directory import KnownAttestation, Mesh
+from claudemesh.broker.fan_out import Delivered, PendingFanOut, Routes, mailboxes_of
+from claudemesh.broker.leasing import Leasing
+from claudemesh.broker.links import AcceptedPostRow, AcceptedRow, Link
+from claudemesh.broker.metrics import Metrics
+from claudemesh.broker.policy import Limits, Quota
+from claudemesh.broker.pushing import delivery, push_frames
+from claudemesh.broker.routing import Mailbox
+from claudemesh.broker.store.base import Acknowledgement, FannedOut, Store, Stored, Submission
+from claudemesh.errors import ClaudemeshError, LocalError
+from claudemesh.protocol.messages import Post, Refused, Send
+from claudemesh.types import Digest, MeshId, PeerId, UnixMillis
+
+STORAGE_RETRY_MS: Final = 5_000
+MAILBOX_RETRY_MS: Final = 60_000
+
+Acks = dict[tuple[Mesh, PeerId], list[int]]
+"""Rows that were acknowledged, by mailbox."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One admitted envelope on its way into the store."""
+
+    link: Link
+    mesh: Mesh
+    mailbox: Mailbox
+    submission: Submission
+    attestation: KnownAttestation
+    leased: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is stored in one commit: direct messages, then what goes into many mailboxes."""
+
+    letters: Sequence[Pending] = ()
+    fan_outs: Sequence[PendingFanOut] = ()
+    acks: Acks = field(default_factory=dict)
+    """Deleted in the same commit."""
+
+    def __bool__(self) -> bool:
+        return bool(self.letters or self.fan_outs or self.acks)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the store answered to a batch; whatever it could not store is answered already."""
+
+    letters: Sequence[tuple[Pending, Stored]] = ()
+    fan_outs: Sequence[tuple[PendingFanOut, FannedOut]] = ()
+    undeleted: Acks = field(default_factory=dict)
+    """Acknowledgements that the store could not carry out."""
+
+    def __bool__(self) -> bool:
+        return bool(self.letters or self.fan_outs)
+
+
+class Commits:
+    """Carries out batches."""
+
+    def __init__(
+        self,
+        store: Store,
+        leasing: Leasing,
+        acceptances: Acceptances,
+        grants: Limits,
+        metrics: Metrics,
+        clock: Callable[[], UnixMillis],
+    ) -> None:
+        self._store = store
+        self._leasing = leasing
+        self._routes = Routes(leasing, grants)
+        self._acceptances = acceptances
+        self._grants = grants
+        self._metrics = metrics
+        self._clock = clock
+
+    async def store(self, batch: Batch) -> Committed:
+        """Commit one batch; what the store refuses is answered here, the rest is returned."""
+        now, started = self._clock(), time.perf_counter()
+        try:
+            quotas = await self._quotas(batch)
+        except LocalError as error:
+            self._metrics.store_failures += 1
+            self._fail(batch.letters)
+            self._fail_fan_outs(batch.fan_outs, error)
+            batch, quotas = Batch(acks=batch.acks), {}
+        letters = self._within_quota(batch.letters, quotas)
+        # Deletions first: the pages that they free are written anew by the appends of the same commit.
+        undeleted, stored, fanned_out = await asyncio.gather(
+            self._delete(batch.acks, now), self._append(letters, now), self._fan_out(batch.fan_outs, quotas, now)
+        )
+        self._metrics.commits += 1
+        self._metrics.commit_seconds += time.perf_counter() - started
+        return Committed(stored, fanned_out, undeleted)
+
+    def answer(self, committed: Committed) -> None:
+        """Push what was leased, and state what is stored."""
+        pushes: dict[Link, list[Delivered]] = {}
+        for pending, stored in committed.letters:
+            sender, submission = pending.link, pending.submission
+            sender.unanswered -= 1
+            row = AcceptedRow(stored.audit_hash, submission.id, stored.audit_n, submission.to)
+            self._acceptances.add(sender, row)
+            self._metrics.envelopes_duplicate += stored.duplicate
+            self._route(pending, stored, pushes)
+        for one, fanned_out in committed.fan_outs:
+            self._state(one, fanned_out)
+            self._routes.finish(one, fanned_out, pushes)
+        self._metrics.envelopes_accepted += len(committed.letters) + len(committed.fan_outs)
+        for link, rows in pushes.items():
+            self._push(link, rows)
+        self._acceptances.settle()
+
+    async def _append(self, letters: list[Pending], now: UnixMillis) -> list[tuple[Pending, Stored]]:
+        try:
+            answers = await self._store.append([letter.submission for letter in letters], now)
+        except LocalError:
+            self._metrics.store_failures += 1
+            self._fail(letters)
+            return []
+        return list(zip(letters, answers, strict=True))
+
+    async def _fan_out(
+        self, fan_outs: Sequence[PendingFanOut], quotas: dict[Mailbox, Quota], now: UnixMillis
+    ) -> list[tuple[PendingFanOut, FannedOut]]:
+        """Nothing is awaited between the look at the roster and the call of the store."""
+        allowed = self._still_allowed(fan_outs)
+        try:
+            answers = await self._store.fan_out([self._routes.open(one, quotas) for one in allowed], now)
+        except LocalError as error:
+            self._metrics.store_failures += 1
+            for one in allowed:
+                self._routes.undo(one)
+            self._fail_fan_outs(allowed, error)
+            return []
+        return list(zip(allowed, answers, strict=True))
+
+    async def _delete(self, acks: Acks, now: UnixMillis) -> Acks:
+        """Delete acknowledged rows; returns those that the store cannot delete now."""
+        try:
+            await self._store.acknowledge_many(
+                [Acknowledgement(mesh=mesh.id, peer=peer, qs=qs) for (mesh, peer), qs in acks.items()], now
+            )
+        except LocalError:
+            self._metrics.store_failures += 1
+            return acks
+        return {}
+
+    async def _quotas(self, batch: Batch) -> dict[Mailbox, Quota]:
+        """What there is room for in every mailbox that the batch goes into."""
+        rows, size = self._grants.mailbox_rows, self._grants.mailbox_bytes
+        quotas: dict[Mailbox, Quota] = {}
+        by_mesh: dict[MeshId, list[Mailbox]] = {}
+        for mailbox in {letter.mailbox for letter in batch.letters} | mailboxes_of(batch.fan_outs):
+            by_mesh.setdefault(mailbox.mesh, []).append(mailbox)
+        for mesh, mailboxes in by_mesh.items():
+            usages = await self._store.mailbox_usages(mesh, [mailbox.peer for mailbox in mailboxes])
+            for mailbox, used in zip(mailboxes, usages, strict=True):
+                quotas[mailbox] = Quota(rows - used.rows, size - used.size)
+        return quotas
+
+    def _within_quota(self, letters: Sequence[Pending], quotas: dict[Mailbox, Quota]) -> list[Pending]:
+        """Refuse what its mailbox has no room for, or whose recipient was revoked meanwhile."""
+        admitted = []
+        for letter in letters:
+            if not letter.mesh.roster.is_active(letter.mailbox.peer):
+                self._reject(letter, "unknown_peer", None)
+            elif not quotas[letter.mailbox].take(letter.submission.size):
+                self._reject(letter, "mailbox_full", MAILBOX_RETRY_MS)
+            else:
+                admitted.append(letter)
+        return admitted
+
+    def _still_allowed(self, fan_outs: Sequence[PendingFanOut]) -> list[PendingFanOut]:
+        """Refuse what was overtaken by a change of its channel's members."""
+        admitted = []
+        for one in fan_outs:
+            refusal = one.recheck()
+            if refusal is None:
+                admitted.append(one)
+            else:
+                self._reject_fan_out(one, refusal, refusal.code, refusal.detail, None)
+        return admitted
+
+    def _state(self, one: PendingFanOut, stored: FannedOut) -> None:
+        """Answer who sent a post or an epoch."""
+        self._metrics.envelopes_duplicate += stored.duplicate
+        one.settle()
+        if one.kind == "post":
+            one.link.unanswered -= 1
+            row = AcceptedPostRow(one.channel, stored.audit_hash, one.id, stored.audit_n)
+            self._acceptances.add(one.link, row)
+
+    def _route(self, pending: Pending, stored: Stored, pushes: dict[Link, list[Delivered]]) -> None:
+        link = pending.leased
+        if link is not None and stored.leased and not link.closed:
+            link.window.fill(stored.q, pending.submission.size)
+            row = delivery(stored.q, stored.accepted_at, "dm", pending.submission.payload)
+            pushes.setdefault(link, []).append((pending.attestation, row))
+            return
+        if link is not None and stored.leased:
+            self._leasing.returned(link)
+        self._undo_route(pending)
+        if pending.submission.not_before is not None:
+            self._leasing.scheduled()
+        else:
+            pending.mailbox.wait()
+            self._leasing.pump(pending.mesh, pending.mailbox)
+
+    def _push(self, link: Link, rows: list[Delivered]) -> None:
+        known = {one.attestation.digest: one.statement for one, _ in rows}
+        new = link.unseen(set(known))
+        self._metrics.envelopes_pushed += len(rows)
+        for frame in push_frames([row for _, row in rows], [known[Digest(digest)] for digest in new]):
+            link.outlet.write(frame)
+
+    def _undo_route(self, pending: Pending) -> None:
+        """The commit of an envelope has ended without a push."""
+        if pending.leased is not None:
+            pending.leased.window.cancel(pending.submission.size)
+        elif pending.submission.not_before is None:
+            pending.mailbox.uncommitted -= 1
+
+    def _fail(self, letters: Sequence[Pending]) -> None:
+        for letter in letters:
+            self._reject(letter, "storage", STORAGE_RETRY_MS)
+
+    def _fail_fan_outs(self, fan_outs: Sequence[PendingFanOut], error: LocalError) -> None:
+        for one in fan_outs:
+            self._reject_fan_out(one, error, "storage", "", STORAGE_RETRY_MS)
+
+    def _reject(self, pending: Pending, code: str, retry_after_ms: int | None) -> None:
+        """Refuse an envelope that was admitted."""
+        pending.link.unanswered -= 1
+        self._undo_route(pending)
+        self._leasing.pump(pending.mesh, pending.mailbox)
+        submission = pending.submission
+        self._metrics.count_refusal(code, submission.mesh, submission.sender)
+        pending.link.send(Refused(code=code, id=submission.id, to=submission.to, retry_after_ms=retry_after_ms))
+
+    def _reject_fan_out(
+        self, one: PendingFanOut, error: ClaudemeshError, code: str, detail: str, retry_after_ms: int | None
+    ) -> None:
+        """Refuse a post or an epoch that was admitted."""
+        one.settle(error)
+        if one.kind == "post":
+            one.link.unanswered -= 1
+            self._metrics.count_refusal(code, one.mesh.id, one.link.peer)
+            one.link.send(Refused(code=code, id=one.id, chan=one.channel, detail=detail, retry_after_ms=retry_after_ms))
+
+
+def refusal_of(message: Send | Post, code: str, detail: str = "", retry_after_ms: int | None = None) -> Refused:
+    """The frame that refuses one message."""
+    to, chan = (message.to, None) if isinstance(message, Send) else (None, message.chan)
+    return Refused(code=code, id=message.id, to=to, chan=chan, detail=detail, retry_after_ms=retry_after_ms)
