@@ -1,6 +1,7 @@
 """A broker and several real peers in the test's own process, that come, go and talk in channels."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,8 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import claudemesh
+from claudemesh import transport
 from claudemesh.broker.app import Broker
+from claudemesh.errors import Unreachable
 from claudemesh.peer import Peer, Received, Runtime, Tempo
+from claudemesh.peer.line import Connect, Pipe
 from tests.brokers import serving
 
 TEMPO: Final = Tempo(
@@ -18,6 +22,53 @@ TEMPO: Final = Tempo(
 RUNTIME: Final = Runtime(tempo=TEMPO)
 PATIENCE_S: Final = 60.0
 """Only ends a test that would hang."""
+
+
+class Valve:
+    """A network between a peer and its broker that loses the frames it is told to lose."""
+
+    def __init__(self) -> None:
+        self.loses_out: Callable[[bytes], bool] = lambda _frame: False
+        self.loses_in: Callable[[bytes], bool] = lambda _frame: False
+        self.cuts_after: Callable[[bytes], bool] = lambda _frame: False
+        """The link ends once such a frame is on its way; its answer never comes."""
+        self.lost = 0
+
+    async def connect(self, url: str) -> Pipe:
+        return _Throttled(await transport.connect(url), self)
+
+
+class _Throttled:
+    def __init__(self, pipe: Pipe, valve: Valve) -> None:
+        self._pipe = pipe
+        self._valve = valve
+        self._deaf = False
+
+    async def send(self, frame: bytes) -> None:
+        if self._valve.loses_out(frame):
+            self._valve.lost += 1
+            return
+        await self._pipe.send(frame)
+        if self._valve.cuts_after(frame):
+            self._deaf = True
+            self._valve.lost += 1
+
+    async def recv(self) -> bytes:
+        while True:
+            frame = await self._pipe.recv()
+            if self._deaf:
+                raise Unreachable("link_lost", "the valve closed")
+            if not self._valve.loses_in(frame):
+                return frame
+            self._valve.lost += 1
+
+    async def close(self) -> None:
+        await self._pipe.close()
+
+
+def of_type(*types: str) -> Callable[[bytes], bool]:
+    """Frames of these types."""
+    return lambda frame: json.loads(frame)["t"] in types
 
 
 @dataclass
@@ -51,9 +102,9 @@ class Team:
         await self.acquainted()
         return peer
 
-    async def open(self, name: str) -> Peer:
+    async def open(self, name: str, connect: Connect = transport.connect) -> Peer:
         stack = self.stacks[name] = AsyncExitStack()
-        peer = await stack.enter_async_context(Peer.open(self.home / name, runtime=RUNTIME))
+        peer = await stack.enter_async_context(Peer.open(self.home / name, connect=connect, runtime=RUNTIME))
         await peer.wait_connected()
         self.peers[name] = peer
         return peer
@@ -89,7 +140,7 @@ async def eventually(condition: Callable[[], Any], what: str) -> None:
     """Poll until it is so."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.02)
     except TimeoutError as error:
         raise AssertionError(f"never became true: {what}") from error
