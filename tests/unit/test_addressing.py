@@ -3,7 +3,7 @@
 import pytest
 
 from claudemesh.errors import AddressError
-from claudemesh.peer.addressing import KnownPeer, KnownSession, Target, resolve, shortest_address
+from claudemesh.peer.addressing import KnownPeer, KnownSession, Target, resolve, shortest_addresses
 from claudemesh.types import PeerId, SessionId, UserId
 
 ALICE, BOB, MALLORY = UserId("a0" * 32), UserId("b0" * 32), UserId("c0" * 32)
@@ -125,7 +125,17 @@ def test_a_name_is_not_inherited_in_silence() -> None:
 
 def test_the_shortest_address_means_exactly_its_peer() -> None:
     """By name where that is clear, else by key."""
-    for peer in PEERS:
-        assert look_up(shortest_address(peer, PEERS, BEARERS)) == Target((peer.id,))
-    assert shortest_address(LAPTOP, PEERS, {"alice": frozenset({ALICE, MALLORY})}) == LAPTOP.id[:16]
-    assert shortest_address(LAPTOP, [LAPTOP, KnownPeer(PHONE.id, ALICE, "alice", "laptop")], BEARERS) == LAPTOP.id[:16]
+    addresses = shortest_addresses(PEERS, BEARERS)
+
+    assert addresses == {LAPTOP.id: "alice.laptop", PHONE.id: "alice.phone", DESK.id: "bob.desk", NAMELESS.id: "3a" * 8}
+    for peer, address in addresses.items():
+        assert look_up(address) == Target((peer,))
+
+
+def test_a_name_that_is_not_clear_is_no_address() -> None:
+    """Two users bear it, or one user has two devices of one name."""
+    contested = shortest_addresses(PEERS, {"alice": frozenset({ALICE, MALLORY})})
+    twins = shortest_addresses([LAPTOP, KnownPeer(PHONE.id, ALICE, "alice", "laptop")], BEARERS)
+
+    assert contested[LAPTOP.id] == LAPTOP.id[:16]
+    assert set(twins.values()) == {LAPTOP.id[:16], PHONE.id[:16]}

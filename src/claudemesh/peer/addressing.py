@@ -11,6 +11,7 @@ It never guesses: two candidates are an error, and a name that two users bear ad
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -92,11 +93,15 @@ def resolve(address: str, peers: Sequence[KnownPeer], bearers: dict[str, frozens
     return found[0].target
 
 
-def shortest_address(peer: KnownPeer, peers: Iterable[KnownPeer], bearers: dict[str, frozenset[UserId]]) -> str:
-    """An address that means exactly this peer: by name where that is unambiguous, else by key."""
-    same = [other for other in peers if other.address == peer.address]
-    clear = peer.name and len(bearers.get(peer.name, frozenset())) <= 1 and len(same) == 1
-    return peer.address if clear else peer.id[:16]
+def shortest_addresses(peers: Sequence[KnownPeer], bearers: dict[str, frozenset[UserId]]) -> dict[PeerId, str]:
+    """For each peer an address that means exactly it: by name where that is unambiguous, else by key."""
+    uses = Counter(peer.address for peer in peers)
+    return {
+        peer.id: peer.address
+        if peer.name and uses[peer.address] == 1 and len(bearers.get(peer.name, frozenset())) <= 1
+        else peer.id[:16]
+        for peer in peers
+    }
 
 
 def _by_name(

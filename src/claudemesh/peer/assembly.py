@@ -17,6 +17,7 @@ from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect, Line
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.names import NameBook
+from claudemesh.peer.outbox_writer import OutboxWriter
 from claudemesh.peer.outgoing import Outgoing
 from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.receipts import ReceiptSender
@@ -45,6 +46,7 @@ class Parts:
     presence: PresenceView
     tracker: Tracker
     incoming: Incoming
+    outbox: OutboxWriter
     outgoing: Outgoing
     names: NameBook
     receipts: ReceiptSender
@@ -182,6 +184,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         presence,
         tracker,
         incoming,
+        OutboxWriter(mesh, journal),
         outgoing,
         names,
         receipts,

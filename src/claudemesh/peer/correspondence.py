@@ -7,7 +7,7 @@ from claudemesh.errors import AddressError, Unreachable, UsageError
 from claudemesh.peer import contents, listing, sealing, tagging
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.assembly import Parts
-from claudemesh.peer.journal import outbox, posts
+from claudemesh.peer.journal import posts
 from claudemesh.peer.journal.outbox import Draft
 from claudemesh.peer.journal.posts import PostDraft
 from claudemesh.peer.reading import Reader
@@ -221,7 +221,7 @@ class Correspondent:
 
     async def _enqueue(self, drafts: list[Draft]) -> None:
         parts = self._parts
-        await parts.journal.write(lambda connection: outbox.enqueue(connection, parts.mesh, drafts))
+        await parts.outbox.add(drafts)
         parts.outgoing.wake()
         if any(draft.expires_at is not None for draft in drafts):
             parts.expirer.wake()

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final
 
-from claudemesh.errors import LocalError, Malformed
+from claudemesh.errors import AddressError, LocalError, Malformed
 from claudemesh.peer import addressing, contents, events
 from claudemesh.peer.addressing import KnownPeer, KnownSession, Target
 from claudemesh.peer.contents import Profile, SessionLabel
@@ -54,7 +54,8 @@ class NameBook:
         self._bearers: dict[str, set[UserId]] = {}
         self._changed = asyncio.Event()
         self._resolved: dict[str, Target] = {}
-        self._addresses: dict[PeerId, str] = {}
+        self._known: list[KnownPeer] | None = None
+        self._addresses: dict[PeerId, str] | None = None
         self._resolved_at = -1
 
     async def load(self) -> None:
@@ -95,20 +96,22 @@ class NameBook:
         self._forget_if_moved()
         target = self._resolved.get(address)
         if target is None:
-            target = addressing.resolve(address, self.known_peers(), self.bearers(), self._keyring.member)
+            if self._known is None:
+                self._known = self.known_peers()
+            try:
+                target = addressing.resolve(address, self._known, self.bearers(), self._keyring.member)
+            except AddressError:
+                # Once more, so that the candidates are listed with the presence of this moment.
+                return addressing.resolve(address, self.known_peers(), self.bearers(), self._keyring.member)
             self._resolved[address] = target
         return target
 
     def address_of(self, peer: PeerId) -> str:
-        """An address that means exactly this peer."""
-        if peer not in self._membership.roster.members:
-            return peer[:16]
+        """An address that means exactly this peer; of one that was removed, the beginning of its key."""
         self._forget_if_moved()
-        address = self._addresses.get(peer)
-        if address is None:
-            address = addressing.shortest_address(self.known_peer(peer), self.known_peers(), self.bearers())
-            self._addresses[peer] = address
-        return address
+        if self._addresses is None:
+            self._addresses = addressing.shortest_addresses(self.known_peers(), self.bearers())
+        return self._addresses.get(peer) or peer[:16]
 
     def _forget_if_moved(self) -> None:
         """What was resolved holds for one roster and one set of names."""
@@ -117,8 +120,9 @@ class NameBook:
             self._forget()
 
     def _forget(self) -> None:
+        self._known = None
+        self._addresses = None
         self._resolved.clear()
-        self._addresses.clear()
 
     def bearers(self) -> dict[str, frozenset[UserId]]:
         """For each name, every user that ever used it."""

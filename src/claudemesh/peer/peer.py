@@ -82,6 +82,7 @@ class Peer(ChannelMember):
     ) -> None:
         assert self._task is not None
         self._task.cancel()
+        await self._parts.outbox.finish()
         try:
             await asyncio.wait({self._task})  # what a task ended with is for `wait_ended`, not for who leaves
         finally:

@@ -1,9 +1,10 @@
 """What the public calls return: plain values, with addresses for people and keys for programs."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 from claudemesh.peer.journal.inbox import InboxRow
 from claudemesh.peer.journal.posts import PostRow
@@ -215,25 +216,38 @@ class MeshView:
     inbox_unseen: int
 
 
+class _Header(msgspec.Struct):
+    """Of a header that was checked when it arrived, what is shown."""
+
+    sess: SessionId
+    prio: Priority
+    ts: UnixMillis
+    intent: Intent | None = None
+    exp: UnixMillis | None = None
+
+
+_header_decoder = msgspec.json.Decoder(_Header)
+
+
 def read_row(row: InboxRow, address_of: Callable[[PeerId], str], channel_of: Callable[[ChannelId], str]) -> Received:
     """Show an inbox row; it was verified before it was stored."""
     header_end = 5 + int.from_bytes(row.frame[1:5], "big")
-    header: dict[str, Any] = json.loads(row.frame[5:header_end])
+    header = _header_decoder.decode(row.frame[5:header_end])
     return Received(
         number=row.id,
         id=row.message_id,
         text=row.frame[header_end + 4 :].decode(),
         sender=address_of(row.sender),
         sender_id=row.sender,
-        sender_session=header["sess"],
+        sender_session=header.sess,
         session=row.session,
-        priority=header["prio"],
-        intent=header.get("intent"),
+        priority=header.prio,
+        intent=header.intent,
         reply_to=row.reply_to,
-        sent_at=header["ts"],
+        sent_at=header.ts,
         accepted_at=row.accepted_at,
         received_at=row.received_at,
-        expires_at=header.get("exp"),
+        expires_at=header.exp,
         seen_at=row.seen_at,
         channel="" if row.channel is None else channel_of(row.channel),
         channel_id=row.channel,
