@@ -1,7 +1,7 @@
 """The floor: the same frames between the same links on the same stack, without storage, signatures or rules.
 
 A `hello` frame names a mailbox; each `send` is decoded with the broker's own codec, answered with one
-`accepted` and forwarded as one `push`; an `ack` is decoded and forgotten. Run as
+`accepted` and forwarded as one `push`, a `post` as one to every other link; an `ack` is decoded and forgotten. Run as
 `python -m tests.bench.floor_server`; it prints its port.
 """
 
@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import WSMsgType, web
 
 from claudemesh.protocol import codec
-from claudemesh.protocol.messages import Ack, Send
+from claudemesh.protocol.messages import Ack, Post, Send
 
 _SIGNATURE = "0" * 128
 _NO_HASH = "0" * 64
@@ -41,14 +41,22 @@ async def serve_link(request: web.Request) -> web.WebSocketResponse:
                 await socket.send_frame(accepted(message), WSMsgType.TEXT)
                 push = b'{"t":"push","d":[{"q":%d,"at":1800000000000,"e":%b}]}' % (q, frame)
                 await links[message.to].send_frame(push, WSMsgType.TEXT)
+            case Post() as message:
+                q += 1
+                await socket.send_frame(accepted(message), WSMsgType.TEXT)
+                push = b'{"t":"push","d":[{"q":%d,"at":1800000000000,"e":%b}]}' % (q, frame)
+                for link in links.values():
+                    if link is not socket:
+                        await link.send_frame(push, WSMsgType.TEXT)
             case Ack():
                 pass
     return socket
 
 
-def accepted(message: Send) -> bytes:
+def accepted(message: Send | Post) -> bytes:
     """An `accepted` frame of the usual size; nobody signed it."""
-    row = f'{{\\"h\\":\\"{_NO_HASH}\\",\\"id\\":\\"{message.id}\\",\\"n\\":1,\\"to\\":\\"{message.to}\\"}}'
+    whom = message.to if isinstance(message, Send) else message.chan
+    row = f'{{\\"h\\":\\"{_NO_HASH}\\",\\"id\\":\\"{message.id}\\",\\"n\\":1,\\"to\\":\\"{whom}\\"}}'
     body = f'{{\\"at\\":1800000000000,\\"mesh\\":\\"{message.mesh}\\",\\"r\\":[{row}],\\"v\\":1}}'
     return f'{{"t":"accepted","st":{{"b":"{body}","k":"{_NO_HASH}","s":"{_SIGNATURE}"}}}}'.encode()
 

@@ -124,6 +124,17 @@ async def run_closed(lanes: list[Lane], window: int) -> float:
     return finished - started
 
 
+async def run_fan_out(lanes: list[Lane]) -> float:
+    """Send the one frame of the first lane; seconds until every other lane has it."""
+    with _quiet_collector():
+        started = time.perf_counter()
+        lanes[0].window = 1
+        lanes[0].fill()
+        await _settle(lanes, answers=1, deliveries=len(lanes) - 1)
+        finished = max(at for lane in lanes for at in lane.arrived_at[-1:])
+    return finished - started
+
+
 async def run_to_offline(lanes: list[Lane], window: int) -> None:
     """Send everything to recipients that are not connected; returns when all is accepted."""
     for lane in lanes:
