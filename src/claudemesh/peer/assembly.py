@@ -9,6 +9,7 @@ from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.channel_parts import ChannelParts, Foundation, assemble_channels
 from claudemesh.peer.events import Hub
 from claudemesh.peer.expiring import Expirer
+from claudemesh.peer.grant_book import GrantBook
 from claudemesh.peer.incoming import Incoming
 from claudemesh.peer.journal import Journal, inbox, keys, outbox
 from claudemesh.peer.journal import membership as membership_rows
@@ -49,6 +50,7 @@ class Parts:
     outbox: OutboxWriter
     outgoing: Outgoing
     names: NameBook
+    grants: GrantBook
     receipts: ReceiptSender
     auditor: Auditor
     expirer: Expirer
@@ -66,6 +68,7 @@ class Parts:
         await self.channels.load()
         await self.incoming.load()
         await self.names.load()
+        await self.grants.load()
         await self.auditor.load()
 
     async def run(self) -> None:
@@ -154,10 +157,11 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         Foundation(membership, cards, keyring, sessions, journal, tracker, hub, runtime, inspector, outgoing.wake)
     )
     names = NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake)
+    grants = GrantBook(membership, keyring, sessions, journal, runtime)
     receipts = ReceiptSender(membership, journal, runtime, outgoing.wake)
     reactions = incoming.reactions
     reactions.receipts_due, reactions.outbox_changed = receipts.wake, outgoing.wake
-    reactions.profile_arrived = names.take_profile
+    reactions.profile_arrived, reactions.permit = names.take_profile, grants.judge
     uplink = Uplink(
         membership,
         keyring,
@@ -187,6 +191,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         OutboxWriter(mesh, journal),
         outgoing,
         names,
+        grants,
         receipts,
         Auditor(membership, journal, hub, runtime),
         Expirer(membership, keyring, journal, tracker, runtime),

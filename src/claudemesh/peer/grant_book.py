@@ -13,7 +13,7 @@ from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Sessions
-from claudemesh.types import PeerId
+from claudemesh.types import PeerId, SessionId
 
 
 class GrantBook:
@@ -42,8 +42,11 @@ class GrantBook:
         """Whether an authentic message of an active peer is taken, at the session that it is addressed to."""
         if not self._rules and header["prio"] != "now" and not header["ct"].startswith(grants.TRANSCRIPT_TYPES):
             return Allow(header["prio"])  # the usual case, for which nobody decided anything
-        session = self._sessions.get(header["tos"]) if "tos" in header else None
-        return grants.decide(self.grants_of(PeerId(header["from"]), session.label if session else ""), header)
+        return grants.decide(self.grants_of(PeerId(header["from"]), self._label_of(header.get("tos"))), header)
+
+    def may_interrupt(self, peer: PeerId, session: SessionId | None) -> bool:
+        """Whether `now` of a peer of the roster means now, at this session of ours."""
+        return "now" in self.grants_of(peer, self._label_of(session)).permissions
 
     def grants_of(self, peer: PeerId, session: str = "") -> Grants:
         """What a peer of the roster may do at a session of ours, or at the peer as such."""
@@ -75,6 +78,10 @@ class GrantBook:
         still = [peer for peer in target.peers if self.grants_of(peer).is_blocked]
         await self._save([Rule(peer, "", BLOCK, False) for peer in still])
         return lifted
+
+    def _label_of(self, session: str | None) -> str:
+        found = self._sessions.get(session) if session is not None else None
+        return found.label if found is not None else ""
 
     def _concerning(self, target: Target) -> list[Rule]:
         """The rules about a target and about each of its peers."""

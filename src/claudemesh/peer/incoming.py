@@ -8,11 +8,11 @@ since the broker may wait long for a member to repair that; at most `MAX_PARKED`
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.contents import Nack, Profile
 from claudemesh.peer.epochs import SLOT_CODES, Epochs
 from claudemesh.peer.events import Hub
+from claudemesh.peer.grants import Allow, Refuse
 from claudemesh.peer.journal import Journal, channels, keys
 from claudemesh.peer.journal import epochs as epoch_rows
 from claudemesh.peer.journal.channels import ChannelWindowRow
@@ -50,7 +51,7 @@ from claudemesh.peer.recording import (
 from claudemesh.peer.repairing import Repairs, topic_of
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.tracking import Tracker
-from claudemesh.protocol import codec, limits
+from claudemesh.protocol import codec, limits, message_rules
 from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.protocol.messages import Ack, Delivery, Post, PublishedEpoch, Push, Send
 from claudemesh.protocol.replay import ReplayWindow
@@ -78,6 +79,8 @@ class Reactions:
     profile_arrived: Callable[[PeerId, Profile], None] = lambda _peer, _profile: None
     read: Reading = read_content
     """Reads the body of an authentic message."""
+    permit: Callable[[Mapping[str, Any]], Allow | Refuse] = lambda header: Allow(header["prio"])
+    """Decides by its header whether an authentic message is taken."""
 
 
 Verdict = Authentic | Repeated | Held | Forked | Keyless | None
@@ -346,8 +349,10 @@ class Incoming:
                 cards_fetched=cards_fetched,
             )
         if isinstance(verdict, Authentic):
-            content = self.reactions.read(verdict)
-            self._accept(Judged(verdict, content, delivery.at, self._is_confirmed(verdict.channel)), statement, current)
+            message_rules.check_content(verdict.header["ct"], attestation)
+            content, permit = self.reactions.read(verdict), self.reactions.permit(verdict.header)
+            confirmed = self._is_confirmed(verdict.channel)
+            self._accept(Judged(verdict, content, delivery.at, permit, confirmed), statement, current)
         return verdict
 
     def _judge_epoch(

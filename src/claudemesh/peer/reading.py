@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 
 from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import inbox
@@ -104,4 +105,8 @@ class Reader:
             await self.mark_seen(numbers)
 
     def _show(self, row: InboxRow) -> Received:
-        return read_row(row, self._parts.names.address_of, self._parts.channels.directory.address_of)
+        """A row as it is shown now: `now` of a sender that may not interrupt is a wish like any other."""
+        shown = read_row(row, self._parts.names.address_of, self._parts.channels.directory.address_of)
+        if shown.priority == "now" and not self._parts.grants.may_interrupt(row.sender, row.session):
+            return replace(shown, priority="next")
+        return shown

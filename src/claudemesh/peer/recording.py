@@ -14,6 +14,7 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.errors import EnvelopeRefused, Malformed
 from claudemesh.peer import contents, events
 from claudemesh.peer.contents import Nack, Profile, Receipt
+from claudemesh.peer.grants import LOWERED, Allow, Refuse
 from claudemesh.peer.journal import channels, epochs, inbox, keys, names, outbox, timeline
 from claudemesh.peer.journal.channels import ChannelWindowRow
 from claudemesh.peer.journal.epochs import ParkedDraft
@@ -51,6 +52,8 @@ class Judged:
     message: Authentic
     content: Content
     accepted_at: UnixMillis
+    permit: Allow | Refuse
+    """What this machine decided about texts of its sender."""
     is_confirmed: bool = True
     """Whether its sender gets a receipt; posts in large channels are not confirmed one by one."""
 
@@ -213,8 +216,11 @@ def _record_channels(
 def _record_message(
     connection: sqlite3.Connection, mesh: MeshId, judged: Judged, now: UnixMillis, outcomes: Outcomes
 ) -> None:
-    message = judged.message
+    message, permit = judged.message, judged.permit
     header = message.header
+    if isinstance(permit, Refuse) and not inbox.holds(connection, mesh, message.sender, message.message_id):
+        _record_refusal(connection, mesh, judged, permit.code, now, outcomes)
+        return
     draft = InboxDraft(
         message_id=message.message_id,
         sender=message.sender,
@@ -232,14 +238,16 @@ def _record_message(
     number = inbox.add(connection, mesh, draft)
     if judged.is_confirmed:
         # A copy under a new counter means that the sender may not know: the receipt is owed again.
-        due = ReceiptDue(message.sender, message.message_id, Stage.DELIVERED, now)
+        lowered = isinstance(permit, Allow) and permit.priority != header["prio"]
+        note = LOWERED if lowered else ""
+        due = ReceiptDue(message.sender, message.message_id, Stage.DELIVERED, now, detail=note)
         inbox.add_receipts_due(connection, mesh, [due])
         outcomes.receipts_due = True
-    if number is None:
+    if number is None or isinstance(permit, Refuse):
         return
     outcomes.arrived.append(
         events.MessageArrived(
-            number, draft.message_id, draft.sender, draft.session, draft.reply_to, header["prio"], draft.channel
+            number, draft.message_id, draft.sender, draft.session, draft.reply_to, permit.priority, draft.channel
         )
     )
     if draft.reply_to is not None:
@@ -256,6 +264,19 @@ def _record_message(
                 detail=draft.message_id,
             )
         )
+
+
+def _record_refusal(
+    connection: sqlite3.Connection, mesh: MeshId, judged: Judged, code: str, now: UnixMillis, outcomes: Outcomes
+) -> None:
+    """A text that this machine does not take: its sender is told, nobody here is shown it."""
+    message = judged.message
+    inbox.quarantine(connection, mesh, code, message.sender, now)
+    outcomes.refused.append(events.EnvelopeRefused(code, message.sender))
+    if judged.is_confirmed:
+        due = ReceiptDue(message.sender, message.message_id, Stage.REFUSED, now, detail=code)
+        inbox.add_receipts_due(connection, mesh, [due])
+        outcomes.receipts_due = True
 
 
 def _record_receipts(

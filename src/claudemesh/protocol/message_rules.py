@@ -5,7 +5,7 @@ Nothing here reads a secret; each check raises its own code, and none has a fall
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from claudemesh.crypto.identity import Attestation
 from claudemesh.errors import EnvelopeRefused
@@ -13,6 +13,9 @@ from claudemesh.protocol.heads import Gossip, SignedHead, judge_claim
 from claudemesh.protocol.limits import CLOCK_SKEW_MS, QUEUE_LIFETIME_MS
 from claudemesh.protocol.roster import Roster
 from claudemesh.types import SessionId, UnixMillis
+
+PEER_CAPABILITY: Final = "state_w"
+"""What a session needs to change what others hold of its peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,16 @@ def check_attestation(
         raise EnvelopeRefused("cap", capability)
     if attestation.session in dead:
         raise EnvelopeRefused("session_dead")
+
+
+def check_content(content_type: str, attestation: Attestation) -> None:
+    """Require that nothing but a full session speaks in the name of its whole peer: names, receipts, secrets (`cm/…`).
+
+    Raises:
+        EnvelopeRefused: `cap`.
+    """
+    if content_type.startswith("cm/") and PEER_CAPABILITY not in attestation.capabilities:
+        raise EnvelopeRefused("cap", PEER_CAPABILITY)
 
 
 def check_origin(header: Mapping[str, Any], attestation: Attestation) -> None:
