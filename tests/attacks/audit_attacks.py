@@ -7,7 +7,7 @@ from typing import Any
 from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.protocol import messages
-from tests.attacks.hostile_broker import HostileLink
+from tests.attacks.hostile_link import HostileLink
 from tests.attacks.hostile_store import AuditChain
 from tests.attacks.worlds import Outcome, Victim, World
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from claudemesh.broker.app import Broker
+from claudemesh.broker.config import Listen, Settings
 from claudemesh.crypto import primitives
 from claudemesh.crypto.primitives import SigningKey
+from tests.attacks.wire_mesh import WireMesh
 from tests.attacks.worlds import World, world
 
 
@@ -22,3 +25,10 @@ async def theatre(tmp_path: Path, recovery: SigningKey) -> AsyncIterator[World]:
     """A hostile broker, and a mesh in which nobody but its owner is yet."""
     async with world(tmp_path, recovery.public) as made:
         yield made
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[WireMesh]:
+    """A mesh at a real broker of its own, which keeps everything in memory."""
+    async with Broker(Settings(listen=Listen("127.0.0.1", 0))) as broker:
+        yield await WireMesh(f"ws://127.0.0.1:{broker.port}/ws").found()

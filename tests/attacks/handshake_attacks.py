@@ -4,7 +4,8 @@ import msgspec
 
 from claudemesh.crypto.statements import Statement
 from claudemesh.protocol.handshake import make_challenge
-from tests.attacks.hostile_broker import HostileBroker, HostileLink
+from tests.attacks.hostile_broker import HostileBroker
+from tests.attacks.hostile_link import HostileLink
 from tests.attacks.worlds import Outcome, Victim, World
 
 

@@ -9,13 +9,10 @@ accepts and acknowledges. Every lie is one of three kinds:
 * `key`: the key with which it signs, which may change between two frames.
 """
 
-import asyncio
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import msgspec
 from aiohttp import WSMsgType, web
@@ -26,105 +23,13 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.errors import ClaudemeshError, Invalid
 from claudemesh.protocol import codec, messages
 from claudemesh.protocol.audit_rows import size_class
-from claudemesh.protocol.link import BrokerLink, ClaimReceived, HelloReceived, LinkState
-from claudemesh.protocol.messages import BrokerMessage, Delivery, PeerMessage
+from claudemesh.protocol.link import ClaimReceived, HelloReceived, LinkState
+from claudemesh.protocol.messages import Delivery, PeerMessage
 from claudemesh.protocol.roster import Entry
-from claudemesh.types import MeshId, PeerId, UnixMillis
+from claudemesh.types import MeshId, PeerId
+from tests.attacks.clock import Clock, eventually
+from tests.attacks.hostile_link import HostileLink, Lies
 from tests.attacks.hostile_store import HeldMesh, Row, View
-
-PATIENCE_S: Final = 10.0
-"""How long an attack waits for something that must happen; reaching it is a failure, never a result."""
-
-
-class Clock:
-    """The time in one test's world; `advance` moves everybody who was given it."""
-
-    def __init__(self) -> None:
-        self.offset_ms = 0
-
-    def __call__(self) -> UnixMillis:
-        return UnixMillis(time.time_ns() // 1_000_000 + self.offset_ms)
-
-    def advance(self, by_ms: int) -> None:
-        self.offset_ms += by_ms
-
-
-async def eventually(condition: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
-    """Wait until `condition` is true and return its value."""
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"in {within_s} s it did not happen that {what}"
-        await asyncio.sleep(0.01)
-    return value
-
-
-@dataclass
-class Lies:
-    """Hooks; each default is what an honest broker does."""
-
-    challenge: "Callable[[HostileLink], Statement | None]" = lambda link: None
-    """Another challenge than one's own, for example one that the real broker made."""
-    outgoing: "Callable[[HostileLink, BrokerMessage], Iterable[BrokerMessage | bytes | str]]" = lambda link, frame: (
-        frame,
-    )
-    """What is sent instead of a frame: nothing, another, several, or bytes that are no frame."""
-    incoming: "Callable[[HostileLink, PeerMessage], bool | Awaitable[bool]]" = lambda link, frame: False
-    """True: the frame is swallowed, no honest answer follows."""
-
-
-class HostileLink:
-    """One connection, as the broker sees it."""
-
-    def __init__(self, broker: "HostileBroker", socket: web.WebSocketResponse) -> None:
-        self.broker = broker
-        self.socket = socket
-        self.protocol = BrokerLink(broker.key, broker.url, os.urandom(32), broker.clock())
-        self.heard: list[str] = []
-        """Every frame of the peer, as it arrived."""
-        self.held: HeldMesh | None = None
-        self.peer: PeerId | None = None
-        self.uploaded: View | None = None
-        self.leased: set[int] = set()
-        self.shown: set[str] = set()
-        self.closed = False
-
-    @property
-    def is_open(self) -> bool:
-        return self.protocol.state is LinkState.OPEN and not self.closed
-
-    @property
-    def view(self) -> View:
-        if self.uploaded is not None:
-            return self.uploaded
-        assert self.held is not None
-        return self.held.view_of(self.peer)
-
-    async def emit(self, frame: BrokerMessage) -> None:
-        """Send one frame, or what the lies make of it."""
-        for part in self.broker.lies.outgoing(self, frame):
-            await self.emit_raw(part if isinstance(part, bytes | str) else codec.encode_message(part))
-
-    async def emit_raw(self, data: bytes | str) -> None:
-        """Send bytes as they are."""
-        if self.socket.closed:
-            return
-        frame = data if isinstance(data, bytes) else data.encode()
-        try:
-            await self.socket.send_frame(frame, WSMsgType.TEXT)
-        except (ConnectionError, RuntimeError):
-            self.closed = True
-
-    def abort(self) -> None:
-        """Break the connection without a word, as a network does."""
-        self.closed = True
-        transport = self.socket._req.transport if self.socket._req is not None else None
-        if transport is not None:
-            transport.abort()
-
-    async def close(self) -> None:
-        self.protocol.close()
-        self.closed = True
-        await self.socket.close()
 
 
 class HostileBroker:

@@ -12,7 +12,7 @@ from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.protocol import heads
 from claudemesh.protocol.messages import Send
-from claudemesh.protocol.roster import Entry, Roster, entry_digest
+from claudemesh.protocol.roster import Entry, InviteState, Roster, entry_digest
 from claudemesh.types import ZERO_DIGEST, Digest, InviteId, MeshId, PeerId, UnixMillis
 
 
@@ -62,7 +62,7 @@ class View:
         """The broker's word that this view is all there is."""
         return heads.sign_head(self.mesh, self.seq, self.head, now, key)
 
-    def invite_state(self, invite: InviteId, now: UnixMillis) -> str:
+    def invite_state(self, invite: InviteId, now: UnixMillis) -> InviteState:
         return self.roster.invite_state(invite, now)
 
 

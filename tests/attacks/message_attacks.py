@@ -7,6 +7,7 @@ code as it is, and `test_broken_builds` against code in which one check is missi
 import contextlib
 import os
 import random
+from typing import Any
 
 import msgspec
 import nacl.bindings as sodium
@@ -14,7 +15,6 @@ import nacl.bindings as sodium
 from claudemesh.crypto import envelope, identity, primitives, statements
 from claudemesh.crypto.envelope import Sealed
 from claudemesh.crypto.frames import padded_length
-from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Unopenable
 from claudemesh.protocol import codec
@@ -140,13 +140,13 @@ async def use_a_stolen_attestation(world: World) -> Outcome:
     alice, thief = world.owner, WireMember("thief", world.clock)
     thief.follow(*world.held.main.entries)
 
+    in_her_name: dict[str, Any] = {"sess": alice.session.id, "from": alice.id}
     letter = thief.write(
         bob.id,
         bob.kid,
         "i am alice",
         attestation=alice.usual_attestation(),
-        sess=alice.session.id,
-        **{"from": alice.id},
+        **in_her_name,
     )
     await world.deliver(bob, letter)
 
@@ -160,8 +160,10 @@ async def attest_in_anothers_name(world: World) -> Outcome:
     own = alice.forged_attestation(mallory.sign, mallory.session)
     borrowed = _as_signed_by(own, alice.id)
 
+    in_her_name: dict[str, Any] = {"from": alice.id}
+
     for attestation in (own, borrowed):
-        letter = mallory.write(bob.id, bob.kid, "i am alice", attestation=attestation, **{"from": alice.id})
+        letter = mallory.write(bob.id, bob.kid, "i am alice", attestation=attestation, **in_her_name)
         await world.deliver(bob, letter, checked=False)
     await world.probe(bob)
 
@@ -336,7 +338,7 @@ async def fuzz_envelopes(world: World, count: int = 300) -> Outcome:
     bob = await world.victim("bob")
     letter = world.owner.write(bob.id, bob.kid, "the original")
     chance = random.Random(1)
-    mutants = []
+    mutants: list[bytes] = []
     while len(mutants) < count:
         at = chance.randrange(len(letter.frame))
         mutant = letter.frame[:at] + bytes((chance.randrange(33, 126),)) + letter.frame[at + 1 :]
@@ -392,7 +394,3 @@ def _attest_foreign_session(mallory: WireMember, session: str) -> Statement:
 
 def _as_signed_by(statement: Statement, signer: str) -> Statement:
     return Statement(statement.b, signer, statement.s)
-
-
-def other_key() -> SigningKey:
-    return primitives.signing_key(os.urandom(32))

@@ -5,7 +5,7 @@ import os
 from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.statements import Statement
 from claudemesh.protocol import messages
-from tests.attacks.hostile_broker import HostileLink
+from tests.attacks.hostile_link import HostileLink
 from tests.attacks.worlds import Outcome, Victim, World
 
 TEXT = "has it arrived?"

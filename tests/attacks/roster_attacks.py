@@ -1,5 +1,6 @@
 """Attacks on membership: by the broker that orders the log, by members, and by both together."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -13,7 +14,7 @@ from claudemesh.protocol import messages
 from claudemesh.protocol.limits import DAY_MS, HOUR_MS
 from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from tests.attacks.forgeries import escalations, escalations_of_an_admin, verdict
-from tests.attacks.hostile_broker import HostileLink
+from tests.attacks.hostile_link import HostileLink
 from tests.attacks.hostile_store import View
 from tests.attacks.wire_member import WireMember
 from tests.attacks.worlds import Outcome, World
@@ -195,6 +196,7 @@ async def fork_two_peers(world: World) -> Outcome:
     await world.announce()
     await bob.reaches(world.held.main.seq)
     await carol.reaches(other.seq)
+    await asyncio.sleep(0.1)  # a head is shown in messages just after it was stored
 
     await bob.peer.send(carol.id, "from branch one")
     await carol.peer.send(bob.id, "from branch two")

@@ -7,14 +7,14 @@ from unittest import mock
 
 from claudemesh.crypto import frames, identity, statements
 from claudemesh.crypto.statements import Statement
-from claudemesh.peer import incoming, outgoing
+from claudemesh.peer import incoming, recording, uplink
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.founding import _Joining
 from claudemesh.peer.journal import membership as journal_membership
 from claudemesh.peer.receiving import Inspector
 from claudemesh.peer.recording import Notice
 from claudemesh.peer.settling import Acceptance
-from claudemesh.protocol import audit_view, handshake, heads, link, message_rules, roster, roster_rules
+from claudemesh.protocol import audit_view, handshake, heads, message_rules, roster, roster_rules
 from claudemesh.protocol.heads import Standing
 from claudemesh.protocol.replay import Accepted, ReplayWindow
 from claudemesh.protocol.roster import Checked, Entry, Roster
@@ -118,7 +118,7 @@ def no_origin_check() -> Iterator[None]:
     def open_challenge(statement: Statement, broker: Any, dialled: str, *more: Any) -> Any:
         return original(statement, broker, statements.decode(statement.b.encode())["origin"], *more)
 
-    with mock.patch.object(link.handshake, "open_challenge", open_challenge):
+    with mock.patch.object(handshake, "open_challenge", open_challenge):
         yield
 
 
@@ -130,7 +130,7 @@ def no_broker_key_check() -> Iterator[None]:
     def open_challenge(statement: Statement, broker: Any, dialled: str, *more: Any) -> Any:
         return original(statement, None, dialled, *more)
 
-    with mock.patch.object(link.handshake, "open_challenge", open_challenge):
+    with mock.patch.object(handshake, "open_challenge", open_challenge):
         yield
 
 
@@ -187,14 +187,14 @@ def unsigned_acceptance() -> Iterator[None]:
     def open_acceptance(statement: Statement, mesh: Any, broker: Any) -> Acceptance:
         return Acceptance(statement, statements.decode(statement.b.encode()))
 
-    with mock.patch.object(outgoing, "open_acceptance", open_acceptance):
+    with mock.patch.object(uplink, "open_acceptance", open_acceptance):
         yield
 
 
 @contextmanager
 def unsigned_notices() -> Iterator[None]:
     """A notice about a message is believed whoever signed it."""
-    original = incoming.read_notice
+    original = recording.read_notice
 
     def read_notice(statement: Statement, mesh: Any, broker: Any) -> Notice:
         with mock.patch.object(statements, "verify_bytes", _nothing):
@@ -288,7 +288,7 @@ def no_hello_signature() -> Iterator[None]:
             forged = Statement(statements.encode(body).decode(), attestation.session, statement.s)
             return original(forged, attestation, challenge)
 
-    with mock.patch.object(link.handshake, "open_hello", open_hello):
+    with mock.patch.object(handshake, "open_hello", open_hello):
         yield
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+BLOCK_BYTES: Final = 64 << 10
+"""A core dump is mostly blocks of zeroes, in which nothing can be."""
 CHUNK_BYTES: Final = 64 << 20
 
 
@@ -47,9 +49,15 @@ def search_files(paths: Iterable[Path], needles: Mapping[str, bytes]) -> dict[st
 
 
 def _chunks(path: Path, overlap: int) -> Iterator[bytes]:
-    """The file in pieces that overlap, so that nothing hides on a seam."""
+    """The file in pieces that overlap, so that nothing hides on a seam; without the blocks of zeroes between them."""
     with path.open("rb") as file:
-        tail = b""
-        while chunk := file.read(CHUNK_BYTES):
-            yield tail + chunk
-            tail = chunk[-overlap:]
+        piece, size = [b""], 0
+        while block := file.read(BLOCK_BYTES):
+            if block.count(0) != len(block):
+                piece.append(block)
+                size += len(block)
+            if size >= CHUNK_BYTES:
+                joined = b"".join(piece)
+                yield joined
+                piece, size = [joined[-overlap:]], 0
+        yield b"".join(piece)

@@ -73,7 +73,7 @@ def name_of(sabotage: Sabotage) -> str:
 
 
 def label(row: tuple[Sabotage, Callable[..., Awaitable[Outcome]]]) -> str:
-    return f"{name_of(row[0])}-{row[1].__name__}"  # type: ignore[attr-defined]
+    return f"{name_of(row[0])}-{row[1].__name__}"
 
 
 @pytest.mark.parametrize(("sabotage", "attack"), PEERS, ids=map(label, PEERS))

@@ -1,31 +1,25 @@
-"""What nobody can make the real broker do, at the level of the wire."""
+"""What nobody can make the real broker do about membership and handshakes, at the level of the wire."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.config import Listen, Settings
 from claudemesh.crypto import statements
-from claudemesh.protocol import audit_rows, limits, messages
-from claudemesh.protocol.handshake import make_claim
+from claudemesh.protocol import messages
+from claudemesh.protocol.handshake import ChallengeBody, make_claim
 from claudemesh.protocol.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from claudemesh.protocol.messages import Hello
 from claudemesh.protocol.roster import Entry
+from tests.attacks.clock import PATIENCE_S
 from tests.attacks.forgeries import escalations, escalations_of_an_admin
-from tests.attacks.hostile_broker import PATIENCE_S
-from tests.attacks.wire_member import WireLink, WireMember, dialled
+from tests.attacks.refusals import ends_with, hello_refusal, word
+from tests.attacks.wire_member import WireMember, dialled
 from tests.attacks.wire_mesh import WireMesh, length_of_log, refusal_of_append
 
 CHANNEL = "11" * 16
-
-
-@pytest.fixture
-async def mesh() -> AsyncIterator[WireMesh]:
-    """A mesh at a broker of its own, which keeps everything in memory."""
-    async with Broker(Settings(listen=Listen("127.0.0.1", 0))) as broker:
-        yield await WireMesh(f"ws://127.0.0.1:{broker.port}/ws").found()
 
 
 # Membership
@@ -125,8 +119,8 @@ async def test_a26_a_revoked_member_is_out_at_once(mesh: WireMesh) -> None:
         assert await wire.append(eve.invite(link, uses=5)) == ""
         await mesh.catch_up()
         await mesh.extend(mesh.owner.entry("revoke", who=eve.id, why="removed"))
-        ended = await _ends_with(wire)
-    again = await _hello_refusal(mesh, eve.hello)
+        ended = await ends_with(wire)
+    again = await hello_refusal(mesh, eve.hello)
     _, invited = await mesh.join(WireMember("friend"), link)
     async with mesh.owner.dial(mesh.url) as wire:
         await wire.send(mesh.owner.write(eve.id, eve.box.public, "hello").frame)
@@ -171,9 +165,9 @@ async def test_a18_a_hello_is_of_no_use_on_another_link(mesh: WireMesh) -> None:
         async with dialled(f"ws://127.0.0.1:{other.port}/ws") as link:
             foreign = mesh.owner.hello(await link.challenge())
 
-    replayed = await _hello_refusal(mesh, lambda challenge: recorded)
-    relayed = await _hello_refusal(mesh, lambda challenge: foreign)
-    elsewhere = await _hello_refusal(
+    replayed = await hello_refusal(mesh, lambda challenge: recorded)
+    relayed = await hello_refusal(mesh, lambda challenge: foreign)
+    elsewhere = await hello_refusal(
         mesh, lambda challenge: mesh.owner.hello(challenge._replace(origin="wss://elsewhere/ws"))
     )
 
@@ -219,7 +213,7 @@ async def test_a18_a_challenge_is_answered_once(mesh: WireMesh) -> None:
         await link.expect(messages.HelloAck)
         await link.send(mesh.owner.hello(challenge))
 
-        assert await _ends_with(link) == "handshake_state"
+        assert await ends_with(link) == "handshake_state"
 
 
 async def test_a19_an_attestation_without_the_sessions_secret_opens_no_link(mesh: WireMesh) -> None:
@@ -227,20 +221,20 @@ async def test_a19_an_attestation_without_the_sessions_secret_opens_no_link(mesh
     thief = await mesh.member("thief")
     stolen = mesh.owner.usual_attestation()
 
-    def with_stolen_attestation(challenge: object) -> Hello:
-        return thief.hello(challenge, att=stolen)  # type: ignore[arg-type]
+    def with_stolen_attestation(challenge: ChallengeBody) -> Hello:
+        return thief.hello(challenge, att=stolen)
 
-    def in_the_owners_name(challenge: object) -> Hello:
-        honest = thief.hello(challenge)  # type: ignore[arg-type]
+    def in_the_owners_name(challenge: ChallengeBody) -> Hello:
+        honest = thief.hello(challenge)
         body = statements.decode(honest.h.b.encode()) | {"member": mesh.owner.id}
         return Hello(h=statements.sign_statement(body, "hello", thief.session.sign), att=honest.att)
 
-    def self_attested(challenge: object) -> Hello:
+    def self_attested(challenge: ChallengeBody) -> Hello:
         forged = mesh.owner.forged_attestation(thief.sign, thief.session)
-        return thief.hello(challenge, att=forged)  # type: ignore[arg-type]
+        return thief.hello(challenge, att=forged)
 
     codes = [
-        word(await _hello_refusal(mesh, make)) for make in (with_stolen_attestation, in_the_owners_name, self_attested)
+        word(await hello_refusal(mesh, make)) for make in (with_stolen_attestation, in_the_owners_name, self_attested)
     ]
 
     assert codes == ["stmt", "hello", "att"]
@@ -251,16 +245,16 @@ async def test_a17_a_session_of_another_mesh_opens_no_link(mesh: WireMesh) -> No
     other = await WireMesh(mesh.url).found()
     stranger = other.owner
 
-    def into_this_mesh(challenge: object) -> Hello:
-        honest = stranger.hello(challenge)  # type: ignore[arg-type]
+    def into_this_mesh(challenge: ChallengeBody) -> Hello:
+        honest = stranger.hello(challenge)
         body = statements.decode(honest.h.b.encode()) | {"mesh": mesh.owner.mesh}
         return Hello(h=statements.sign_statement(body, "hello", stranger.session.sign), att=honest.att)
 
-    def attested_for_it(challenge: object) -> Hello:
+    def attested_for_it(challenge: ChallengeBody) -> Hello:
         honest = into_this_mesh(challenge)
         return Hello(h=honest.h, att=stranger.attestation(mesh=mesh.owner.mesh))
 
-    codes = [word(await _hello_refusal(mesh, make)) for make in (into_this_mesh, attested_for_it)]
+    codes = [word(await hello_refusal(mesh, make)) for make in (into_this_mesh, attested_for_it)]
 
     assert codes == ["hello", "unknown_peer"]
 
@@ -272,236 +266,7 @@ async def test_a29_an_expired_attestation_opens_no_link(mesh: WireMesh) -> None:
     endless = mesh.owner.attestation(lifetime_ms=365 * DAY_MS)
 
     codes = [
-        word(await _hello_refusal(mesh, lambda challenge, att=att: mesh.owner.hello(challenge, att=att)))
-        for att in (ended, endless)
+        word(await hello_refusal(mesh, partial(mesh.owner.hello, att=attestation))) for attestation in (ended, endless)
     ]
 
     assert codes == ["hello", "att_ttl"]
-
-
-# Messages
-
-
-async def test_a15_broker_takes_no_envelope_in_another_name(mesh: WireMesh) -> None:
-    """A15, A19: the outer sender is the link's; its attestation too."""
-    bob, mallory = await mesh.member("bob"), await mesh.member("mallory")
-    letter = mallory.write(bob.id, bob.box.public, "x")
-    owners = statements.statement_digest(mesh.owner.usual_attestation(), "att")
-
-    async with mesh.owner.dial(mesh.url), mallory.dial(mesh.url) as link:
-        refusals = []
-        for outer in ({"from": mesh.owner.id}, {"mesh": "ab" * 32}, {"att": owners}, {"att": "00" * 32}):
-            await link.send(letter.altered(**outer).frame)
-            refusals.append(await link.refusal())
-
-    assert [refusal.split()[0] for refusal in refusals] == ["invalid"] * 4
-
-
-async def test_a14_a_peer_acknowledges_only_its_own_mail(mesh: WireMesh) -> None:
-    """A14: the numbers of another mailbox in an ack or a cursor delete nothing."""
-    bob, mallory = await mesh.member("bob"), await mesh.member("mallory")
-    async with mesh.owner.dial(mesh.url) as link:
-        await link.send(mesh.owner.write(bob.id, bob.box.public, "for bob").frame)
-        await link.expect(messages.Accepted)
-
-    async with mallory.dial(mesh.url) as link:
-        await link.send(messages.Ack(q=list(range(1, 100))))
-        await link.send(messages.ListPeers(rid=link.next_rid()))
-        await link.expect(messages.Peers)
-    async with dialled(mesh.url) as link:
-        await link.send(
-            Hello(
-                h=mallory.hello(challenge := await link.challenge()).h,
-                att=mallory.usual_attestation(),
-                cursor=list(range(1, 100)),
-            )
-        )
-        await link.expect(messages.HelloAck)
-    async with bob.dial(mesh.url) as link:
-        push = await link.expect(messages.Push)
-
-    assert challenge.broker == mesh.owner.roster.broker
-    assert bob.read(bytes(push.d[0].e), push.atts[0]).body == b"for bob"
-
-
-async def test_a09_broker_takes_no_card_in_another_name(mesh: WireMesh) -> None:
-    """A09: nor an older one; expected `invalid`."""
-    mallory = await mesh.member("mallory")
-    forged = mesh.owner.card(box=mallory.box)
-
-    async with mallory.dial(mesh.url) as link:
-        await link.send(messages.PutCard(rid=link.next_rid(), st=forged))
-        other = await link.refusal()
-        await link.send(messages.PutCard(rid=link.next_rid(), st=mallory.card(number=5)))
-        await link.expect(messages.Ok)
-        await link.send(messages.PutCard(rid=link.next_rid(), st=mallory.card(number=4)))
-        older = await link.refusal()
-
-    assert [other.split()[0], older.split()[0]] == ["invalid", "invalid"]
-
-
-async def test_a45_the_audit_log_is_the_chain_that_receipts_name(mesh: WireMesh) -> None:
-    """A45: control on the real broker: rows link up, receipts are in them, the checkpoint signs their end."""
-    bob = await mesh.member("bob")
-    receipts = {}
-    async with mesh.owner.dial(mesh.url) as link:
-        for number in range(3):
-            await link.send(mesh.owner.write(bob.id, bob.box.public, str(number)).frame)
-            accepted = await link.expect(messages.Accepted)
-            for row in statements.open_statement(accepted.st, "accept")["r"]:
-                receipts[row["n"]] = row["h"]
-        await link.send(messages.GetAudit(rid=link.next_rid(), n=0))
-        audit = await link.expect(messages.Audit)
-
-    hashes = [audit_rows.row_hash(row.encode()) for row in audit.rows]
-    bodies = [statements.decode(row.encode()) for row in audit.rows]
-    assert [body["prev_hash"] for body in bodies] == ["0" * 64, *hashes[:-1]]
-    assert {n: hashes[n] for n in receipts} == receipts
-    assert len(receipts) == 3
-    assert audit.cp is not None
-    checkpoint = statements.open_statement(audit.cp, "audit-cp", mesh.owner.roster.broker)
-    assert (checkpoint["n"], checkpoint["head"]) == (len(hashes), hashes[-1])
-
-
-# Nonsense
-
-GARBAGE = [
-    "",
-    "{}",
-    "[]",
-    "null",
-    "{",
-    '"hello"',
-    '{"t":"hello"}',
-    '{"t":"hello","h":1,"att":2}',
-    '{"t":"unknown"}',
-    '{"t":1}',
-    '{"t":"append","rid":1,"entries":[]}',
-    '{"t":"append","rid":1,"entries":[{"b":"{}","s":{}}]}',
-    '{"t":"append","rid":1,"entries":[{"b":"\\ud800","s":{"\\ud800":"x"}}]}',
-    '{"t":"append","rid":-1,"entries":[{"b":"x","s":{}}]}',
-    '{"t":"sync","rid":1,"seq":99999999999999999999}',
-    '{"t":"ping"}',
-    '{"t":"claim","c":{"b":"{}","k":"00","s":"00"}}',
-    '{"t":"claim","c":{"b":"' + "\\u0000" * 100 + '","k":"' + "00" * 32 + '","s":"' + "00" * 64 + '"}}',
-    "[" * 4_000,
-    '{"t":' + "[" * 3_000,
-    "\x00" * 100,
-]
-
-
-@pytest.mark.parametrize("frame", GARBAGE)
-async def test_a31_nonsense_before_the_handshake_ends_only_its_link(mesh: WireMesh, frame: str) -> None:
-    """A31: closed with a code, or refused; the broker serves the next one."""
-    async with dialled(mesh.url) as link:
-        await link.challenge()
-        await link.send(frame)
-        await link.refusal()
-
-    assert await length_of_log(mesh.owner, mesh.url) == len(mesh.entries)
-
-
-@pytest.mark.parametrize("frame", GARBAGE)
-async def test_a31_nonsense_of_a_member_ends_only_its_link(mesh: WireMesh, frame: str) -> None:
-    """A31: it is refused or closes that link; others are served."""
-    async with mesh.owner.dial(mesh.url) as link:
-        await link.send(frame)
-        await link.send(messages.ListPeers(rid=1))
-        while not isinstance(await link.receive(), messages.Peers | None):
-            pass
-
-    assert await length_of_log(mesh.owner, mesh.url) == len(mesh.entries)
-
-
-async def test_a31_odd_but_well_formed_requests_crash_nothing(mesh: WireMesh) -> None:
-    """A31: keys of the right length that are no keys, numbers at the edge, sessions of nobody."""
-    odd, edge = "zz" * 32, 2**53 - 1
-    requests: list[messages.Message] = [
-        messages.Sync(rid=1, seq=edge),
-        messages.GetAudit(rid=2, n=edge),
-        messages.GetCards(rid=3, members=[odd, "é" * 64, "\x00" * 64]),
-        messages.Ack(q=[0, edge]),
-        messages.End(sess=odd),
-        messages.SetStatus(sess=odd, status="busy"),
-        messages.ListPeers(rid=4),
-    ]
-    async with mesh.owner.dial(mesh.url) as link:
-        for request in requests:
-            await link.send(request)
-        await link.expect(messages.Peers)
-        odd_letter = mesh.owner.write(mesh.owner.id, mesh.owner.box.public, "x")
-        for outer in ({"to": odd}, {"kid": odd}, {"nbf": edge}, {"exp": 0}, {"rs": edge}, {"ct": ""}):
-            await link.send(odd_letter.altered(**outer).frame)
-        await link.send(messages.ListPeers(rid=5))
-        await link.expect(messages.Peers)
-
-
-async def test_a31_a_hostile_envelope_cannot_break_the_frame_it_is_pushed_in(mesh: WireMesh) -> None:
-    """A31: the broker hands envelopes on as they are; one that is no flat object must not reach others."""
-    bob = await mesh.member("bob")
-    letter = mesh.owner.write(bob.id, bob.box.public, "x").frame.decode()
-    nested = letter[:-1] + ',"junk":{"t":"closing","code":"moved"}}'
-    twice = letter[:-1] + ',"to":"' + mesh.owner.id + '"}'
-    spaced = "  " + letter + "\n"
-
-    async with bob.dial(mesh.url) as bobs:
-        for frame in (nested, twice, spaced):
-            async with mesh.owner.dial(mesh.url) as link:
-                await link.send(frame)
-                await link.send(messages.ListPeers(rid=1))
-                while (answer := await link.receive()) is not None and not isinstance(answer, messages.Peers):
-                    pass
-        await bobs.send(messages.ListPeers(rid=9))
-        while not isinstance(pushed := await bobs.receive(), messages.Peers):
-            assert isinstance(pushed, messages.Push | messages.Sys | messages.Pong | messages.Log)
-
-
-# Sizes
-
-
-@pytest.mark.parametrize("size", [limits.MAX_UNAUTHENTICATED_FRAME_BYTES + 1, 1 << 20, 16 << 20])
-async def test_n08_a_large_frame_before_the_handshake_ends_the_link(mesh: WireMesh, size: int) -> None:
-    """N08: expected `too_large`, or no answer at all."""
-    async with dialled(mesh.url) as link:
-        await link.challenge()
-        try:
-            await link.send('{"t":"ping","x":"' + "x" * size + '"}')
-            code = word(await link.refusal())
-        except ConnectionError:
-            code = ""
-
-    assert code in ("", "too_large")
-
-
-async def test_n08_a_large_frame_of_a_member_ends_the_link(mesh: WireMesh) -> None:
-    """N08: 16 MiB; expected `too_large`, or no answer at all."""
-    async with mesh.owner.dial(mesh.url) as link:
-        try:
-            await link.send('{"t":"ping","x":"' + "x" * (16 << 20) + '"}')
-            code = await _ends_with(link)
-        except ConnectionError:
-            code = ""
-
-    assert code in ("", "too_large")
-
-
-def word(refusal: str) -> str:
-    """The code of a refusal: the one in the detail where the broker says no more than `invalid`."""
-    words = refusal.split() or [""]
-    return words[1] if words[0] == "invalid" and len(words) > 1 else words[0]
-
-
-async def _hello_refusal(mesh: WireMesh, make: object) -> str:
-    """Answer a challenge with `make(challenge)`; the code of the refusal, with its detail."""
-    async with dialled(mesh.url) as link:
-        await link.send(make(await link.challenge()))  # type: ignore[operator]
-        return await link.refusal()
-
-
-async def _ends_with(link: WireLink) -> str:
-    """The code with which the broker closes the link; "" when it just closes it."""
-    code = ""
-    while (frame := await link.receive()) is not None:
-        if isinstance(frame, messages.Closing):
-            code = word(f"{frame.code} {frame.detail}")
-    return code

@@ -14,7 +14,7 @@ from claudemesh.errors import LinkRefused, Unopenable
 from claudemesh.peer import Runtime
 from claudemesh.peer.events import PeerAdmitted
 from claudemesh.protocol import codec
-from tests.attacks.hostile_broker import eventually
+from tests.attacks.clock import eventually
 from tests.attacks.real_peers import TEMPO, create_mesh, invite_of, join
 from tests.attacks.wire_member import WireMember
 from tests.attacks.worlds import Victim, World

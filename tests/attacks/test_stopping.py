@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from claudemesh.protocol import messages
-from tests.attacks.hostile_broker import PATIENCE_S, HostileLink
+from tests.attacks.clock import PATIENCE_S
+from tests.attacks.hostile_link import HostileLink
 from tests.attacks.worlds import World
 
 NONSENSE = [

@@ -21,7 +21,7 @@ from claudemesh.protocol.limits import DAY_MS
 from claudemesh.protocol.messages import BrokerMessage, Message, Send
 from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from claudemesh.types import BoxId, MeshId, PeerId, UnixMillis
-from tests.attacks.hostile_broker import Clock
+from tests.attacks.clock import Clock
 
 Frame = TypeVar("Frame", bound=Message)
 
@@ -83,7 +83,7 @@ class WireMember:
         return sign_entry(body, self.sign, *others)
 
     def genesis(self, broker: str, recovery: str | None = None) -> Entry:
-        extra = {} if recovery is None else {"rec": recovery}
+        extra: dict[str, Any] = {} if recovery is None else {"rec": recovery}
         return self.entry("genesis", m=self.keys, bk=broker, nonce=os.urandom(16).hex(), **extra)
 
     def invite(self, link: InviteLink, uses: int = 1, ttl_ms: int = DAY_MS, role: str = "member", **more: Any) -> Entry:
@@ -212,11 +212,11 @@ class WireMember:
         async with dialled(url) as link:
             await link.send(self.hello(await link.challenge()))
             await link.expect(messages.HelloAck)
-            more = True
-            while more:
+            log = await link.expect(messages.Log)
+            self.follow(*log.entries)
+            while log.more:
                 log = await link.expect(messages.Log)
                 self.follow(*log.entries)
-                more = log.more
             if log.sth is not None:
                 self.take_head(log.sth)
             yield link

@@ -5,7 +5,7 @@ from claudemesh.protocol import messages
 from claudemesh.protocol.handshake import make_claim
 from claudemesh.protocol.limits import DAY_MS
 from claudemesh.protocol.roster import Entry
-from tests.attacks.hostile_broker import Clock
+from tests.attacks.clock import Clock
 from tests.attacks.wire_member import WireMember, dialled
 
 

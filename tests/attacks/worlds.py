@@ -23,7 +23,8 @@ from claudemesh.protocol import messages
 from claudemesh.protocol.limits import DAY_MS
 from claudemesh.protocol.roster import Entry, Roster
 from claudemesh.types import PeerId
-from tests.attacks.hostile_broker import Clock, HostileBroker, eventually
+from tests.attacks.clock import Clock, eventually
+from tests.attacks.hostile_broker import HostileBroker
 from tests.attacks.hostile_store import HeldMesh
 from tests.attacks.real_peers import TEMPO, join
 from tests.attacks.wire_member import Letter, WireMember
