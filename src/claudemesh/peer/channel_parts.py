@@ -14,6 +14,7 @@ from claudemesh.peer.history import HISTORY_MESSAGES, History
 from claudemesh.peer.incoming import Incoming
 from claudemesh.peer.journal import Journal, channels, posts
 from claudemesh.peer.journal import epochs as epoch_rows
+from claudemesh.peer.judging import Judge
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
 from claudemesh.peer.membership import Membership
@@ -108,9 +109,9 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
     epochs = Epochs(on.membership, on.cards, on.keyring, on.journal, on.hub, on.runtime)
     repairs = Repairs(on.membership, epochs, on.journal, on.runtime)
     inspector = PostInspector(on.membership, on.cards, epochs)
+    judge = Judge(on.inspector, inspector, epochs, repairs, on.membership, on.hub, on.runtime)
     incoming = Incoming(
-        on.inspector,
-        inspector,
+        judge,
         epochs,
         repairs,
         on.membership,
@@ -130,7 +131,7 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
 
     directory = Directory(on.membership, on.keyring, on.journal, on.hub, on.runtime, outbox_changed)
     history = History(on.membership, epochs, on.keyring, on.journal, on.runtime)
-    incoming.reactions.read = ChannelReader(directory, repairs, history).read
+    judge.reactions.read = ChannelReader(directory, repairs, history).read
     parts = ChannelParts(
         on.membership,
         on.journal,
