@@ -15,7 +15,9 @@ from typing import Final
 from tests.faults.seen import EVENTS, Seen
 from tests.faults.victims import Victim, wait_ready
 
-DELAYS_S: Final = (0.0, 0.0, 0.000_3, 0.001, 0.003, 0.01, 0.05)
+MOMENTS: Final = ("any", "own commit", "other's commit", "other's commit", "event")
+LONGEST_DELAYS_S: Final = (0.0, 0.002, 0.005, 0.01, 0.05)
+"""After the moment; from a commit to the next step of the message in another process it takes one to ten ms."""
 DOWN_S: Final = (0.0, 0.0, 0.1, 0.5)
 MOMENT_WITHIN_S: Final = 1.5
 ALIVE_S: Final = 1.0
@@ -56,12 +58,10 @@ class Faults:
 class Injector:
     """Kills one victim again and again, and starts it again; all injectors together share the number of kills."""
 
-    def __init__(
-        self, victim: Victim, journals: Sequence[Path], seen: Seen, faults: Faults, rng: random.Random
-    ) -> None:
+    def __init__(self, victim: Victim, others: Sequence[Path], seen: Seen, faults: Faults, rng: random.Random) -> None:
+        """`others` are the databases at whose commits the victim is killed, besides its own."""
         self.victim = victim
-        self._journals = journals
-        """The databases at whose commits the victim is killed: its own and the others'."""
+        self._others = others
         self._seen = seen
         self._faults = faults
         self._rng = rng
@@ -100,18 +100,18 @@ class Injector:
             wait_ready(self.victim)
 
     def _await_moment(self) -> str:
-        match self._rng.choice(("any", "commit", "commit", "event")):
-            case "commit":
-                journal = self._rng.choice(self._journals)
-                self._await_commit(journal)
-                moment = "commit" if journal == self.victim.journal else "others' commit"
+        moment = self._rng.choice(MOMENTS)
+        match moment:
+            case "own commit":
+                self._await_commit(self.victim.journal)
+            case "other's commit":
+                self._await_commit(self._rng.choice(self._others))
             case "event":
                 moment = self._rng.choice(EVENTS)
                 self._seen.wait_for(moment, MOMENT_WITHIN_S)
             case _:
-                moment = "any"
                 time.sleep(self._rng.uniform(0, 0.5))
-        time.sleep(self._rng.choice(DELAYS_S))
+        time.sleep(self._rng.uniform(0, self._rng.choice(LONGEST_DELAYS_S)))
         return moment
 
     def _await_commit(self, journal: Path) -> None:

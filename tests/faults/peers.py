@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import claudemesh
 from claudemesh import Peer
 from claudemesh.peer import Received, Runtime, Tempo
+from claudemesh.peer.events import LinkDown
 from claudemesh.peer.runtime import wall_clock
 from claudemesh.protocol.limits import MINUTE_MS
 from claudemesh.types import UnixMillis
@@ -49,6 +50,14 @@ async def knows(peer: Peer, address: str) -> None:
     async with asyncio.timeout(30):
         while address not in {one.address for one in await peer.peers()}:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.02)
+
+
+async def link_down(peer: Peer) -> LinkDown:
+    """Wait until a peer loses its link, or fails to open one."""
+    async for event in peer.events():
+        if isinstance(event, LinkDown):
+            return event
+    raise AssertionError("the peer was closed")
 
 
 async def next_message(peer: Peer) -> Received:

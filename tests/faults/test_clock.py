@@ -7,9 +7,8 @@ import pytest
 
 from claudemesh.broker.app import Broker, Listen, Settings
 from claudemesh.errors import HandshakeRefused, Unreachable
-from claudemesh.peer.events import LinkDown
 from claudemesh.protocol.delivery import Stage
-from tests.faults.peers import Homes, enrol, next_message, opened, shifted
+from tests.faults.peers import Homes, enrol, link_down, next_message, opened, shifted
 
 
 @pytest.fixture
@@ -36,13 +35,11 @@ async def test_a_wrong_clock_keeps_the_link_closed_and_loses_nothing(homes: Home
             to_bob = await alice.send("bob.box", "while your clock was wrong")
             to_alice = await bob.send("alice.box", "my clock was wrong")
             await alice.wait_for(to_bob.id, Stage.ACCEPTED)
-            async for event in bob.events():
-                if isinstance(event, LinkDown):
-                    break
+            down = await link_down(bob)
             with pytest.raises(Unreachable, match="clock"):
                 await bob.wait_connected(1)
             quarantined = await bob.quarantine()
-            assert (event.code, quarantined) == ("clock", [])
+            assert (down.code, quarantined) == ("clock", [])
 
         async with opened(homes.bob) as bob:
             received = await next_message(bob), await next_message(alice)
@@ -54,11 +51,9 @@ async def test_a_wrong_clock_keeps_the_link_closed_and_loses_nothing(homes: Home
 async def test_the_refusal_says_which_clock_to_set_and_by_how_much(homes: Homes) -> None:
     """A person can act on it without knowing what a handshake is."""
     async with opened(homes.bob, shifted(-20)) as bob:
-        async for event in bob.events():
-            if isinstance(event, LinkDown):
-                break
+        down = await link_down(bob)
 
-    assert "20 minutes behind" in event.detail
+    assert "20 minutes behind" in down.detail
     assert "clock" in HandshakeRefused("clock").hint()
 
 

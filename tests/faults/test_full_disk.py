@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from claudemesh.errors import Refused, Unreachable
+from claudemesh.protocol import codec
 from claudemesh.protocol.messages import Send
-from claudemesh.types import MessageId
 from tests import wire_client as wire
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.processes import BrokerProcess, start_broker
@@ -39,7 +39,7 @@ def full(tmp_path: Path) -> Iterator[Full]:
 
 async def fill_while_sending(disk: SmallDisk, link: Wire, author: Identity, to: Identity) -> tuple[list[str], Send]:
     """Fill the disk between two messages and send on until one is refused; what was accepted, and the refused one."""
-    accepted = []
+    accepted: list[str] = []
     for number in range(MANY):
         if number == BEFORE_IT_IS_FULL:
             disk.fill()
@@ -55,15 +55,15 @@ async def fill_while_sending(disk: SmallDisk, link: Wire, author: Identity, to: 
     raise AssertionError("the disk never became full")
 
 
-async def receive_all(url: str, one: Identity) -> list[MessageId]:
+async def receive_all(url: str, one: Identity) -> list[str]:
     """Every message that waits for a peer, acknowledged."""
-    found: list[MessageId] = []
+    found: list[str] = []
     async with wire.member(url, one) as link:
         assert link.opened is not None
         for _ in range(link.opened.queued):
             [delivery, *more] = await link.deliveries(1)
             for each in (delivery, *more):
-                found.append(wire.codec.decode_send(bytes(each.e)).id)
+                found.append(codec.decode_send(bytes(each.e)).id)
             await link.acknowledge(delivery, *more)
             if len(found) >= link.opened.queued:
                 break

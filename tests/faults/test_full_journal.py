@@ -13,10 +13,10 @@ from claudemesh import Peer
 from claudemesh.broker.app import Broker, Listen, Settings
 from claudemesh.errors import LocalError
 from claudemesh.peer import Runtime
-from claudemesh.peer.events import LinkDown, MessageArrived
+from claudemesh.peer.events import MessageArrived
 from claudemesh.protocol.delivery import Stage
 from claudemesh.types import MessageId
-from tests.faults.peers import IMPATIENT, Homes, enrol, opened
+from tests.faults.peers import IMPATIENT, Homes, enrol, link_down, opened
 from tests.faults.small_disk import SmallDisk, small_disk
 
 LARGE = "x" * 100_000
@@ -64,10 +64,7 @@ async def test_a_recipient_keeps_messages_at_the_broker_while_its_disk_is_full(p
         ids = [(await alice.send("bob.box", LARGE)).id for _ in range(30)]
         for one in ids:
             await alice.wait_for(one, Stage.ACCEPTED)
-        async for event in bob.events():
-            if isinstance(event, LinkDown):
-                break
-        assert (event.code, await stages(alice, ids)) == ("disk", {Stage.ACCEPTED})
+        assert ((await link_down(bob)).code, await stages(alice, ids)) == ("disk", {Stage.ACCEPTED})
 
         place.disk.free()
 

@@ -10,7 +10,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +28,7 @@ SEED: Final = os.environ.get("FAULTS_SEED") or f"{random.SystemRandom().getrandb
 USERS: Final = ("alice", "bob", "carol")
 WRITERS: Final = 4
 """For each user, so that messages are always in flight."""
-HEALS_WITHIN_S: Final = 120
+HEALS_WITHIN_S: Final = 60
 SECONDS_PER_KILL: Final = 4
 _DELIVERED_STAGES: Final = {"delivered", "offered", "read", "replied"}
 
@@ -119,7 +119,8 @@ def test_kills_lose_nothing_repeat_nothing_and_invent_nothing(world: World, caps
     life.begin()
     inject(world, life.seen, faults)
     life.stop_writing()
-    wait_until(lambda: not life.seen.unfinished(), "every queued message is delivered", HEALS_WITHIN_S)
+    with suppress(AssertionError):  # whatever is not delivered by then is counted as lost
+        wait_until(lambda: not life.seen.unfinished(), "every queued message is delivered", HEALS_WITHIN_S)
     inboxes = {user: list_inbox(daemon) for user, daemon in world.daemons.items()}
     life.end(world)
 
@@ -135,12 +136,12 @@ def test_kills_lose_nothing_repeat_nothing_and_invent_nothing(world: World, caps
 def inject(world: World, seen: Seen, faults: Faults) -> None:
     """Kill until there were enough kills; afterwards every process runs."""
     victims: list[Victim] = [world.broker, *world.daemons.values()]
-    journals = [victim.journal for victim in victims]
     injectors = []
     for victim in victims:
-        # Its own commits are the moments that it has to survive, so they are chosen as often as all others together.
-        watched = [*[victim.journal] * len(journals), *journals]
-        injectors.append(Injector(victim, watched, seen, faults, random.Random(f"{SEED} kills {victim.name}")))
+        # A message is between a daemon and the broker at every step: those are the commits to be killed after.
+        others = [world.broker] if victim is not world.broker else list(world.daemons.values())
+        rng = random.Random(f"{SEED} kills {victim.name}")
+        injectors.append(Injector(victim, [one.journal for one in others], seen, faults, rng))
     for injector in injectors:
         injector.begin()
     for injector in injectors:
