@@ -23,8 +23,10 @@ PAST: Final = "cm/past"
 MAX_LISTINGS: Final = 256
 MAX_DIRECTORY_BYTES: Final = 128 << 10
 MAX_PAST_POSTS: Final = 256
-MAX_PAST_BYTES: Final = 384 << 10
-"""Sum of the posts in one `cm/past`; base64 adds a third."""
+MAX_PAST_BYTES: Final = 256 << 10
+"""Sum of the posts in one `cm/past`, unless it holds only one; base64 adds a third."""
+MAX_PAST_POST_BYTES: Final = 384 << 10
+"""A larger post is not shared: it would not fit into a frame once more."""
 
 T = TypeVar("T")
 
@@ -101,11 +103,13 @@ def read_body(body: bytes) -> Body:
 
 
 def write_pasts(channel: ChannelId, posts: Iterable[Evidenced]) -> list[bytes]:
-    """Bodies of as many `cm/past` as the posts need, in their order."""
+    """Bodies of as many `cm/past` as the posts need, in their order; too large ones are left out."""
     bodies: list[bytes] = []
     chunk: list[Evidenced] = []
     size = 0
     for post in posts:
+        if len(post.frame) > MAX_PAST_POST_BYTES:
+            continue
         length = len(post.frame) + 1_024
         if chunk and (size + length > MAX_PAST_BYTES or len(chunk) >= MAX_PAST_POSTS):
             bodies.append(_write_past(channel, chunk))

@@ -1,4 +1,4 @@
-"""What a peer does with channels and groups: make, join, leave, add, remove, look back (docs/sdk.md §5)."""
+"""What a peer does with channels and groups: make, join, leave, add, remove, look back (docs/sdk.md §6)."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
