@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.broker.config import Listen, Origins, Settings
-from claudemesh.broker.policy import MAX_BUCKETS, AddressPolicy, Buckets, Limits, TokenBucket
+from claudemesh.broker.policy import MAX_BUCKETS, AddressPolicy, Buckets, Limits, Quota, TokenBucket
 from claudemesh.errors import UsageError
 from claudemesh.types import UnixMillis
 
@@ -137,3 +137,14 @@ def test_origin_is_one_of_the_brokers_own(host: str | None, origin: str) -> None
 def test_listen_address_is_read(text: str, host: str, port: int) -> None:
     assert Listen.parse(text) == Listen(host, port)
     assert Listen.parse(text).is_loopback
+
+
+def test_quota_takes_what_there_is_room_for_in_rows_and_in_bytes() -> None:
+    """What does not fit takes nothing, so that something smaller still does."""
+    quota = Quota(rows=3, size=1_000)
+
+    taken = [quota.take(size) for size in (600, 500, 400, 1, 0)]
+    few = Quota(rows=1, size=1_000)
+
+    assert taken == [True, False, True, False, True]
+    assert [few.take(1), few.take(1)] == [True, False]
