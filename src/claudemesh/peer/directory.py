@@ -249,15 +249,15 @@ class Directory:
     def _older_names(self, newcomer: PeerId, since_seq: int) -> list[NameRow]:
         """What was posted before a peer joined, as far as this peer is to tell it."""
         roster, own = self._membership.roster, self._keyring.member
-        names = []
-        chosen = own in self._tellers(newcomer, since_seq)
+        older = []
         for row in self._names.values():
             channel = roster.channels.get(row.channel)
-            if channel is None or channel.kind == "private" or channel.since_seq > since_seq:
-                continue
-            if chosen or channel.creator == own:
-                names.append(row)
-        return names
+            if channel is not None and channel.kind != "private" and channel.since_seq < since_seq:
+                older.append((channel, row))
+        if not older:
+            return []
+        chosen = own in self._tellers(newcomer, since_seq)
+        return [row for channel, row in older if chosen or channel.creator == own]
 
     def _tellers(self, newcomer: PeerId, since_seq: int) -> list[PeerId]:
         elder = [member.id for member in self._membership.roster.active_members() if member.since_seq < since_seq]
