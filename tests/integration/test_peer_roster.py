@@ -203,7 +203,7 @@ async def test_concurrent_changes_of_the_roster_all_happen(tmp_path: Path) -> No
             )
 
             async with asyncio.timeout(20):
-                while not {invite for _, invite in made} <= {one.id for one in alice.invites()}:
+                while not {invite for _, invite in made} <= {one.id for one in alice.invites()}:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
 
 
@@ -339,9 +339,9 @@ async def on_broker(peer: Peer, url: str) -> None:
     async with asyncio.timeout(60):
         while True:
             mesh = await peer.describe_mesh()
-            if mesh.connected and mesh.broker_url == url and peer._parts.uplink._line is not None:
-                if peer._parts.uplink._line.broker == mesh.broker:
-                    return
+            line = peer._parts.uplink._line
+            if line is not None and mesh.broker_url == url and line.broker == mesh.broker:
+                return
             await asyncio.sleep(0.02)
 
 
@@ -350,4 +350,3 @@ async def until_peers(peer: Peer, addresses: set[str]) -> None:
     async with asyncio.timeout(20):
         while {one.address for one in await peer.peers()} != addresses:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.02)
-
