@@ -24,7 +24,8 @@ demo: bootstrap  ## Two people, one link, a broker that is killed: the main job 
 test: bootstrap  ## Run every test except measurements and real agent hosts
 	@$(PYTEST) tests --ignore=tests/bench --ignore=tests/hosts $(ARGS)
 
-test-all: bootstrap  ## Run those and the tests against real agent hosts
+test-all: export FAULTS ?= 1000
+test-all: bootstrap  ## Run those, the tests against real agent hosts, and five times the kills
 	@$(PYTEST) tests --ignore=tests/bench $(ARGS)
 
 check: lint types imports tree  ## Lint, formatting, types, layering, tracked files

@@ -61,8 +61,10 @@ class Seen:
         """By reader: messages that the daemon confirmed to have marked as shown."""
         self.read_tried: set[str] = set()
         """Messages whose read receipt an agent has asked for."""
+        self.twice: list[str] = []
+        """Messages that an agent was given once too often."""
         self.wrong: list[str] = []
-        """Broken promises that were visible at once."""
+        """Stages that contradict what was told before."""
         self.counts: Counter[str] = Counter()
         self._sessions = 0
         self._in_session: set[tuple[int, str]] = set()
@@ -93,9 +95,9 @@ class Seen:
         """An agent was given a message."""
         with self._lock:
             if surfaced.id in self.shown[surfaced.reader]:
-                self.wrong.append(f"{surfaced.id} was surfaced to {surfaced.reader} after it had been marked as shown")
+                self.twice.append(f"{surfaced.id} was surfaced to {surfaced.reader} after it had been marked as shown")
             if (surfaced.session, surfaced.id) in self._in_session:
-                self.wrong.append(f"{surfaced.id} was surfaced twice in one session of {surfaced.reader}")
+                self.twice.append(f"{surfaced.id} was surfaced twice in one session of {surfaced.reader}")
             self._in_session.add((surfaced.session, surfaced.id))
             self.surfaced.append(surfaced)
             self._happened("surfaced")

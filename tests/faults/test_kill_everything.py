@@ -9,7 +9,7 @@ import queue
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -111,7 +111,9 @@ class Life:
 
 
 @pytest.mark.timeout(240 + SECONDS_PER_KILL * KILLS)
-def test_kills_lose_nothing_repeat_nothing_and_invent_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kills_lose_nothing_repeat_nothing_and_invent_nothing(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
     """Invariants D1 to D5 of docs/spec/delivery.md under kill -9 of every process."""
     life = Life(world)
     faults = Faults(KILLS)
@@ -125,10 +127,9 @@ def test_kills_lose_nothing_repeat_nothing_and_invent_nothing(world: World, caps
     life.end(world)
 
     lost, double, false = check(world, life.seen, inboxes)
-    with capsys.disabled():
-        print(f"\nseed {SEED}: {faults.count} faults, {len(life.seen.letters)} messages, ", end="")
-        print(f"{len(lost)} lost, {len(double)} double, {len(false)} false")
-        print(", ".join(f"{moment} {count}" for moment, count in sorted(faults.moments.items())))
+    counts = f"{faults.count} faults, {len(life.seen.letters)} messages, "
+    record_property("summary", f"{counts}{len(lost)} lost, {len(double)} double, {len(false)} false (seed {SEED})")
+    record_property("moments", dict(faults.moments))
     assert faults.count >= KILLS
     assert (lost[:20], double[:20], false[:20]) == ([], [], [])
 
@@ -169,7 +170,7 @@ def check(world: World, seen: Seen, inboxes: dict[str, list[dict[str, Any]]]) ->
     received = {user: journal.received() for user, journal in journals.items()}
     sent = {row.message_id: row for journal in journals.values() for row in journal.sent()}
     lost = find_lost(seen, sent, received, inboxes)
-    double = find_double(received, inboxes)
+    double = seen.twice + find_double(received, inboxes)
     false += find_false(world, seen, journals, received, audit)
     return lost, double, false
 
