@@ -7,11 +7,11 @@ async with claudemesh.Peer.open() as peer:
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from claudemesh.peer import Peer, Received, Stage, Submitted, create_mesh, join
+    from claudemesh.peer import Peer, Received, Stage, Submitted, create_mesh, join, recover
 
 __version__: Final = "0.1.0"
 
-__all__ = ["Peer", "Received", "Stage", "Submitted", "__version__", "create_mesh", "join"]
+__all__ = ["Peer", "Received", "Stage", "Submitted", "__version__", "create_mesh", "join", "recover"]
 
 
 def __getattr__(name: str) -> Any:

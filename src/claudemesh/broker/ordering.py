@@ -24,7 +24,7 @@ from claudemesh.protocol import limits
 from claudemesh.protocol.messages import Closing
 from claudemesh.protocol.roster import Checked, Entry, Roster, entry_digest
 from claudemesh.transport.frames import POLICY_VIOLATION
-from claudemesh.types import BrokerId, ChannelId, InviteId, MeshId, PeerId, UnixMillis
+from claudemesh.types import BrokerId, ChannelId, MeshId, PeerId, UnixMillis
 
 ANNOUNCE_DELAY_S: Final = 0.01
 """Entries that are appended this close together are announced in one frame."""
@@ -94,10 +94,15 @@ class Ordering:
         self._on_change(Change(mesh, removed, left))
         return mesh.roster.seq
 
-    async def admit(self, mesh: Mesh, entries: Sequence[Entry], invite: InviteId) -> int:
-        """Append the one entry that the holder of a link may append; raises as `append`."""
-        if len(entries) != 1 or f'"by":"{invite}"' not in entries[0].b or '"op":"admit"' not in entries[0].b:
-            raise Refused("invalid", "only an admission by the claimed invite")
+    async def admit(self, mesh: Mesh, entries: Sequence[Entry], claimed: str) -> int:
+        """Append the one entry that the holder of a claimed key may append; raises as `append`.
+
+        Args:
+            claimed: The key of an invite, which may admit; or the recovery key of the mesh, which may recover it.
+        """
+        op = "recover" if claimed == mesh.roster.recovery else "admit"
+        if len(entries) != 1 or f'"by":"{claimed}"' not in entries[0].b or f'"op":"{op}"' not in entries[0].b:
+            raise Refused("invalid", "only one entry by the claimed key")
         return await self.append(mesh, entries, "claimant", None)
 
     async def found(self, entries: Sequence[Entry], may_create: Callable[[], int]) -> tuple[Mesh, int]:

@@ -1,4 +1,4 @@
-"""Links that are no member's: holders of an invite link, and founders that upload a roster (docs/spec/broker.md §2)."""
+"""Links that are no member's: holders of an invite link or a recovery key, founders (docs/spec/broker.md §2)."""
 
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import Mesh
@@ -82,7 +82,8 @@ class Stranger:
         mesh = await core.directory.find(mesh_id) if mesh_id is not None else None
         if mesh is None or not mesh.serves(core.id):
             raise Refused("unknown_mesh")
-        state = mesh.roster.invite_state(claim.invite, now)
+        recovers = claim.invite == mesh.roster.recovery
+        state = "open" if recovers else mesh.roster.invite_state(claim.invite, now)
         if state == "unknown":
             raise Refused("invalid", "no_grant")
         self._keep(mesh)

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from claudemesh import transport
-from claudemesh.peer import founding
+from claudemesh.peer import founding, recovering
 from claudemesh.peer.founding import Founded, Joined, Surroundings
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.peer import Peer
+from claudemesh.peer.recovering import Recovered
 from claudemesh.peer.runtime import Runtime, Tempo
 from claudemesh.peer.views import Received, Submitted
 from claudemesh.protocol.delivery import Stage
@@ -17,12 +18,14 @@ __all__ = [
     "Joined",
     "Peer",
     "Received",
+    "Recovered",
     "Runtime",
     "Stage",
     "Submitted",
     "Tempo",
     "create_mesh",
     "join",
+    "recover",
 ]
 
 
@@ -44,6 +47,25 @@ async def join(
         async with Journal(keystore.journal_path) as journal:
             around = Surroundings(keystore, journal, transport.connect, Runtime())
             return await founding.join(around, link, name=name, device=device, alias=alias)
+
+
+async def recover(
+    words: str,
+    *,
+    mesh: str | None = None,
+    broker_url: str = "",
+    mesh_id: str = "",
+    name: str = "",
+    device: str = "",
+    config_dir: Path | str | None = None,
+) -> Recovered:
+    """Become the owner of a mesh by its recovery words, in place of every owner and admin; see `recovering.recover`."""
+    with _open(config_dir) as keystore:
+        async with Journal(keystore.journal_path) as journal:
+            around = Surroundings(keystore, journal, transport.connect, Runtime())
+            return await recovering.recover(
+                around, words, mesh=mesh, broker_url=broker_url, mesh_id=mesh_id, name=name, device=device
+            )
 
 
 def _open(config_dir: Path | str | None) -> Keystore:

@@ -8,12 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from claudemesh import transport
-from claudemesh.errors import AddressError, Unreachable
-from claudemesh.peer import administration, branches, contents, listing, roster_history
-from claudemesh.peer.addressing import Target
+from claudemesh.errors import Unreachable
+from claudemesh.peer import contents, listing
+from claudemesh.peer.administrator import Administrator
 from claudemesh.peer.assembly import assemble
-from claudemesh.peer.branches import Branch, Heads
-from claudemesh.peer.channels import ChannelMember
 from claudemesh.peer.correspondence import PeerSession
 from claudemesh.peer.events import Event
 from claudemesh.peer.journal import Journal, inbox, timeline
@@ -22,15 +20,13 @@ from claudemesh.peer.journal.membership import Freeze
 from claudemesh.peer.journal.timeline import Evidence
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect
-from claudemesh.peer.roster_history import HistoryEntry
 from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.views import InviteView, MeshView, MessageStatus, PeerView
-from claudemesh.protocol import limits
+from claudemesh.peer.views import MeshView, MessageStatus, PeerView
 from claudemesh.protocol.delivery import Stage, has_ended, reaches
-from claudemesh.types import ChannelId, InviteId, MeshId, MessageId, PeerId, Role, SessionId, UserId
+from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, SessionId, UserId
 
 
-class Peer(ChannelMember):
+class Peer(Administrator):
     """One peer of one mesh: `async with Peer.open() as peer:`."""
 
     def __init__(
@@ -153,10 +149,6 @@ class Peer(ChannelMember):
         """Ask the broker who is connected, unless it was asked a moment ago or cannot be asked."""
         await listing.refresh_presence(self._parts)
 
-    def resolve(self, address: str) -> Target:
-        """What an address stands for; raises `AddressError` with candidates when that is not clear."""
-        return self._parts.names.resolve(address)
-
     def address_of(self, peer: PeerId) -> str:
         """An address that means exactly this peer."""
         return self._parts.names.address_of(peer)
@@ -233,65 +225,6 @@ class Peer(ChannelMember):
     async def reject_name(self, name: str, user: UserId) -> None:
         """Decide that a user does not bear a name that two use; it then addresses the other one."""
         await self._parts.names.reject(name, user)
-
-    # The roster
-
-    async def invite(
-        self,
-        *,
-        uses: int = 1,
-        expires_in_ms: int = limits.DAY_MS,
-        role: Role = "member",
-        personal: bool = False,
-        device: bool = False,
-    ) -> tuple[str, InviteId]:
-        """Make an invite link; see `administration.invite`."""
-        return await administration.invite(
-            self._parts, uses=uses, expires_in_ms=expires_in_ms, role=role, personal=personal, device=device
-        )
-
-    def invites(self) -> list[InviteView]:
-        """Every invite that the roster ever held."""
-        return administration.invites(self._parts)
-
-    async def uninvite(self, prefix: str, *, with_members: bool = False) -> InviteView:
-        """Close an invite; on demand also remove whom it admitted."""
-        return await administration.uninvite(self._parts, prefix, with_members=with_members)
-
-    async def revoke(self, address: str, why: str = "removed") -> tuple[PeerId, ...]:
-        """Remove the peer, or every peer of the user, that an address stands for."""
-        target = self.resolve(address)
-        if target.session is not None:
-            raise AddressError("unknown_address", "a session ends with its program; only peers are removed")
-        for peer in target.peers:
-            await administration.revoke(self._parts, peer, why)
-        return target.peers
-
-    async def leave(self) -> None:
-        """Remove this peer from the roster; its keys can then be forgotten."""
-        await administration.leave(self._parts)
-
-    async def move_mesh(self, url: str) -> None:
-        """Move the mesh to the broker at `url`; see `administration.move`."""
-        await administration.move(self._parts, url)
-
-    async def rekey(self) -> None:
-        """Replace this peer's box key because the old one may be stolen."""
-        await administration.rekey(self._parts)
-
-    async def heads(self) -> Heads:
-        """Our head of the roster, the broker's, those that peers named; and while the mesh is frozen, both branches."""
-        return await branches.show_heads(self._parts)
-
-    async def trust(self, head: str) -> tuple[Branch, bool]:
-        """Resolve a freeze by a person's decision for one of the heads; see `branches.trust`."""
-        decided = await branches.trust(self._parts, head)
-        self._parts.outgoing.wake()
-        return decided
-
-    def history(self, from_seq: int = 0) -> list[HistoryEntry]:
-        """The roster in words, from entry `from_seq` on: who admitted whom, by which invite."""
-        return roster_history.tell(self._parts, from_seq)
 
     async def quarantine(self) -> list[QuarantineRow]:
         """What was refused, by code and sender."""

@@ -51,3 +51,8 @@ def save_profile_sent(connection: sqlite3.Connection, mesh: MeshId, member: Peer
         " ON CONFLICT (mesh, member) DO UPDATE SET digest = excluded.digest",
         (mesh, member, digest),
     )
+
+
+def forget_profiles_sent(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """This device is another peer now: nobody knows what it is called."""
+    connection.execute("DELETE FROM profiles_sent WHERE mesh = ?", (mesh,))
