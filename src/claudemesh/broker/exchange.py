@@ -24,6 +24,8 @@ from claudemesh.protocol.messages import Post, Send
 from claudemesh.types import BrokerId, ChannelId, Digest, MessageId, PeerId, UnixMillis
 
 OVERLOAD_RETRY_MS: Final = 500
+_TURNS_TO_BEGIN: Final = 2
+"""Turns of the loop until a batch is with the writer: the task of the batch, then the tasks of its calls."""
 
 
 class Exchange:
@@ -147,7 +149,8 @@ class Exchange:
             self._pending_rows = self._pending_bytes = 0
             writing = asyncio.ensure_future(self._commits.store(batch)) if batch else None
             if finished:
-                await asyncio.sleep(0)  # the write begins
+                for _ in range(_TURNS_TO_BEGIN):
+                    await asyncio.sleep(0)
                 self._commits.answer(finished)
             finished = await writing if writing is not None else Committed()
             if finished.undeleted:
