@@ -7,13 +7,13 @@ import asyncio
 import os
 import sqlite3
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
 from claudemesh.broker.store.base import Acknowledgement, LinkId, Stored, Submission
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.types import Digest, MeshId, MessageId, PeerId, UnixMillis
+from tests.bench import processes
 
 PEERS = 100
 PAYLOAD = bytes(2_200)
@@ -29,8 +29,7 @@ NOW = UnixMillis(1_800_000_000_000)
 
 def measure() -> dict[str, dict[str, float | str]]:
     """Run every figure; about half a minute."""
-    with tempfile.TemporaryDirectory(prefix="claudemesh-bench-") as name:
-        root = Path(name)
+    with processes.directory() as root:
         many, latency_ms = asyncio.run(_rate(root / "many", OUTSTANDING))
         few, few_latency_ms = asyncio.run(_rate(root / "few", FEW_OUTSTANDING))
         open_ms, lease_ms = asyncio.run(_reopen(root / "queued"))
