@@ -2,7 +2,8 @@
 
 Two people join a mesh through a link while its owner is away; one sends a letter, read from a file, to
 the other, who is offline; the broker is killed before it can deliver; the letter arrives once, and
-everybody who handled it has signed for it. Nothing is simulated: real processes, sockets and files.
+everybody who handled it has signed for it. Then a channel, a revoked device and a newcomer (`channels.py`).
+Nothing is simulated: real processes, sockets and files.
 """
 
 import base64
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from channels import second_act
 from stage import Broker, Failed, Machine, expect, people, say
 
 LETTER = Path(__file__).parent / "letter.txt"
@@ -29,6 +31,7 @@ def main() -> int:
                 deliver_exactly_once(bob, carol, message_id, letter)
                 show_the_timeline(carol, message_id)
                 search_the_broker(broker, message_id, letter)
+            second_act(Path(directory))
         except Failed as error:
             say(f"\nThe demonstration failed: {error}")
             return 1

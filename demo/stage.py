@@ -129,6 +129,15 @@ class Broker:
                 rows = database.execute(f'SELECT * FROM "{quoted}" LIMIT 2').fetchall()  # noqa: S608
                 yield name, count, rows
 
+    @staticmethod
+    def rows_of(database: Path) -> Iterator[tuple[Any, ...]]:
+        """Every row of every table of a copy of the database."""
+        with sqlite3.connect(database) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in tables:
+                quoted = name.replace('"', '""')
+                yield from connection.execute(f'SELECT * FROM "{quoted}"').fetchall()  # noqa: S608
+
     def bytes_at_rest(self) -> bytes:
         """Everything that the broker has written: database, write-ahead log, key file aside, and its logs."""
         files = [one for one in self.database.parent.iterdir() if one.is_file() and not one.name.endswith(".key")]
