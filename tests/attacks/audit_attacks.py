@@ -9,6 +9,7 @@ from claudemesh.crypto.primitives import SigningKey
 from claudemesh.protocol import messages
 from tests.attacks.hostile_link import HostileLink
 from tests.attacks.hostile_store import AuditChain
+from tests.attacks.real_peers import TEMPO
 from tests.attacks.worlds import Outcome, Victim, World
 
 Row = dict[str, Any]
@@ -74,13 +75,29 @@ async def rewrite_what_was_verified(world: World) -> Outcome:
     await world.announce()
     await bob.peer.send(carol.id, "one")
     await bob.settled()
-    await world.until(lambda: verified_rows(bob) >= len(world.held.audit.rows) > 0, "bob verifies the log")
+    await _first_check(world, bob)
 
     world.held.audit = _rechained(world.held.audit, [_as_row(row) | {"created_at": 1} for row in world.held.audit.rows])
     await bob.peer.send(carol.id, "two")
+    await bob.settled()
+    await _check_now(world, bob)
     await world.until(lambda: finding(bob), "bob finds the contradiction")
 
     return Outcome(finding(bob) == "", frozenset({finding(bob)}))
+
+
+async def _first_check(world: World, bob: Victim) -> int:
+    """Have bob check the log as it is; returns how many rows he has verified."""
+    rows = len(world.held.audit.rows)
+    await _check_now(world, bob)
+    await world.until(lambda: verified_rows(bob) >= rows > 0, "bob checks the audit log")
+    return verified_rows(bob)
+
+
+async def _check_now(world: World, bob: Victim) -> None:
+    """Let the time pass after which the next link begins with a check."""
+    world.clock.advance(TEMPO.audit_ms)
+    await world.broker.drop_links(bob.id)
 
 
 async def _note(world: World, noted: Row) -> Outcome:
@@ -88,10 +105,12 @@ async def _note(world: World, noted: Row) -> Outcome:
     bob, carol = await world.victim("bob"), world.member("carol")
     await world.announce()
     await bob.settled()
+    await _first_check(world, bob)
     world.held.audit.noted = noted
     rows = len(world.held.audit.rows)
     await bob.peer.send(carol.id, "to be acknowledged")
     await bob.settled()
+    await _check_now(world, bob)
     await world.until(lambda: verified_rows(bob) > rows or finding(bob), "bob checks the audit log")
     return Outcome(finding(bob) == "", frozenset({finding(bob)}))
 
@@ -116,11 +135,14 @@ async def _show_instead(
         checkpoint = shown.checkpoint(key or world.broker.key, world.clock())
         return (messages.Audit(rid=frame.rid, n=frame.n, rows=shown.rows[frame.n :], cp=checkpoint),)
 
-    known = verified_rows(bob)
+    known = await _first_check(world, bob)
     await bob.peer.send(carol.id, "to be acknowledged")
     await bob.settled()
     world.broker.lies.outgoing = tampered
-    await world.until(lambda: answers >= 2 or finding(bob), "bob asks for the audit log")
+    await _check_now(world, bob)
+    await world.until(
+        lambda: answers >= 1 and (finding(bob) or verified_rows(bob) > known), "bob asks for the audit log"
+    )
 
     assert len(world.held.audit.rows) > known
     return Outcome(finding(bob) == "", frozenset({finding(bob)}))

@@ -18,7 +18,7 @@ TEMPO: Final = Tempo(
     withheld_window_ms=300,
     receipt_delay_ms=20,
     housekeeping_ms=200,
-    audit_ms=300,
+    audit_ms=600_000,
 )
 """Real peers, only less patient."""
 

@@ -1,13 +1,14 @@
 """Deliberate breaks of ONE check in the real code. Nothing but `test_broken_builds` may use them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
 from claudemesh.crypto import frames, identity, statements
 from claudemesh.crypto.statements import Statement
-from claudemesh.peer import incoming, recording, uplink
+from claudemesh.peer import recording, settling
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.founding import _Joining
 from claudemesh.peer.journal import membership as journal_membership
@@ -23,6 +24,16 @@ from claudemesh.types import MeshId
 
 def _nothing(*_: Any, **__: Any) -> None:
     return None
+
+
+@contextmanager
+def _replaced(original: Callable[..., Any], replacement: Callable[..., Any]) -> Iterator[None]:
+    """Replace a function in every module of ours that has imported it."""
+    with ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("claudemesh.") and vars(module).get(original.__name__) is original:
+                stack.enter_context(mock.patch.object(module, original.__name__, replacement))
+        yield
 
 
 @contextmanager
@@ -187,7 +198,7 @@ def unsigned_acceptance() -> Iterator[None]:
     def open_acceptance(statement: Statement, mesh: Any, broker: Any) -> Acceptance:
         return Acceptance(statement, statements.decode(statement.b.encode()))
 
-    with mock.patch.object(uplink, "open_acceptance", open_acceptance):
+    with _replaced(settling.open_acceptance, open_acceptance):
         yield
 
 
@@ -200,7 +211,7 @@ def unsigned_notices() -> Iterator[None]:
         with mock.patch.object(statements, "verify_bytes", _nothing):
             return original(statement, mesh, statement.k)  # type: ignore[arg-type]
 
-    with mock.patch.object(incoming, "read_notice", read_notice):
+    with _replaced(original, read_notice):
         yield
 
 

@@ -21,7 +21,7 @@ async def test_a45_broker_cannot_forget_everything(theatre: World) -> None:
 
 
 async def test_a45_broker_cannot_rewrite_what_it_acknowledged(theatre: World) -> None:
-    """A45: expected `audit_receipt`, or `audit_chain` when rows before it were verified."""
+    """A45: expected `audit_receipt`, or `audit_chain` since rows before it were verified."""
     outcome = await audit_attacks.rewrite_an_acknowledged_row(theatre)
 
     assert not outcome.succeeded

@@ -128,6 +128,12 @@ class Victim:
         rows = self.rows("SELECT entry FROM roster_entries ORDER BY seq")
         return Roster.restore(msgspec.json.decode(entry, type=Entry) for (entry,) in rows)
 
+    async def surfaced(self) -> None:
+        """Wait until its reader was handed everything that is in the inbox."""
+        query = "SELECT count(*) FROM inbox WHERE seen_at IS NULL"
+        await eventually(lambda: self.rows(query)[0][0] == 0, f"{self.name} surfaces its inbox")
+        await asyncio.sleep(0.02)  # marked as seen, it is on its way to the reader
+
     async def settled(self) -> None:
         """Wait until everything in its outbox was answered."""
         query = "SELECT count(*) FROM outbox WHERE state IN ('queued', 'sealed')"
@@ -270,6 +276,7 @@ class World:
         numbers = await self.broker.push(victim.id, *[letter.frame for letter in letters], attestations=attestations)
         if checked:
             await self.broker.acknowledged(victim.id, *numbers)
+            await victim.surfaced()
 
     async def probe(self, victim: Victim) -> None:
         """Send an honest message and wait for it: the victim is alive and has passed everything before."""
