@@ -140,9 +140,8 @@ async def _show_instead(
     await bob.settled()
     world.broker.lies.outgoing = tampered
     await _check_now(world, bob)
-    await world.until(
-        lambda: answers >= 1 and (finding(bob) or verified_rows(bob) > known), "bob asks for the audit log"
-    )
+    await world.until(lambda: answers >= 1, "bob asks for the audit log")
+    await world.chance(lambda: finding(bob), 0.5)
 
     assert len(world.held.audit.rows) > known
     return Outcome(finding(bob) == "", frozenset({finding(bob)}))

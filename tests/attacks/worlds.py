@@ -253,7 +253,7 @@ class World:
         await self.broker.announce(self.held)
         before = len(self.broker.heard(messages.Hello))
         await self.broker.drop_links(victim.id)
-        await self._chance(lambda: len(self.broker.heard(messages.Hello)) > before or victim.freeze, 1.0)
+        await self.chance(lambda: len(self.broker.heard(messages.Hello)) > before or victim.freeze, 1.0)
         await asyncio.sleep(0.05)
         del self.held.views[victim.id]
         await self.broker.drop_links(victim.id)
@@ -298,9 +298,9 @@ class World:
 
     async def settles(self, victim: Victim, within_s: float = 4 * TEMPO.withheld_window_ms / 1_000 + 1) -> None:
         """Wait until the victim has frozen the mesh, or for as long as it retries before it does."""
-        await self._chance(lambda: victim.freeze, within_s)
+        await self.chance(lambda: victim.freeze, within_s)
 
-    async def _chance(self, condition: Callable[[], Any], within_s: float) -> None:
+    async def chance(self, condition: Callable[[], Any], within_s: float) -> None:
         """Wait for something that may happen or not."""
         with suppress(AssertionError):
             await eventually(condition, "it may", within_s)
