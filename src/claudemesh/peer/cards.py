@@ -90,14 +90,14 @@ class CardDirectory:
         """See that the broker holds the card of the current box key, and no card that this device never issued."""
         own, current = self._keyring.member, self._keyring.current
         answer = await line.request(GetCards(rid=0, members=[own]), CardsAnswer)
-        published = 0
+        published: Card | None = None
         for statement in answer.cards:
             card = identity.open_card(statement)
             if card.member == own and card.mesh == self._membership.mesh:
-                published = card.number
-        if published > current.cs:
-            self._hub.publish(events.CloneSuspected(published))
-        if published == current.cs:
+                published = card
+        if published is not None and _is_foreign(published, current.cs, current.box):
+            self._hub.publish(events.CloneSuspected(published.number))
+        if published is not None and published.number == current.cs:
             return
         roster = self._membership.roster
         statement = identity.issue_card(
@@ -147,3 +147,8 @@ class CardDirectory:
         if card.member == self._keyring.member and card.number > self._keyring.current.cs:
             return False
         return card.number >= member.card_floor and card.number > self.number_of(card.member)
+
+
+def _is_foreign(card: Card, number: int, box: str) -> bool:
+    """Whether a card of this peer was not issued here: a number that is still to come, or ours with another key."""
+    return card.number > number or (card.number == number and card.box != box)
