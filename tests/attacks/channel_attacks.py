@@ -1,6 +1,7 @@
 """Attacks on channels: epochs, slots, posts, names and histories that no honest member makes."""
 
 import os
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from claudemesh.peer.repairing import topic_of
 from claudemesh.protocol import messages
 from claudemesh.protocol.epoch_handover import share_history
 from claudemesh.protocol.epochs import HeldEpoch
+from claudemesh.protocol.limits import CHANNELS_PER_PEER
 from claudemesh.protocol.messages import Delivery, Post
 from claudemesh.protocol.roster import GENERAL, SPACE
 from claudemesh.types import ChannelId, Digest, MessageId, PeerId
@@ -317,7 +319,87 @@ async def post_under_an_epoch_that_nobody_has(world: World) -> Outcome:
     return Outcome(parked > 500 or asked > 1, bob.codes)
 
 
+async def replay_a_post(world: World) -> Outcome:
+    """A12: the same post again: at once, and after the inbox was emptied."""
+    stage = await Stage.set(world)
+    bob = await stage.victim("bob")
+    post = wire_channels.post(world.owner, await stage.general(bob), "deploy now")
+    for _ in range(2):
+        await stage.hand_over(post, bob)
+    await world.probe(bob)
+    at_once = bob.texts.count("deploy now")
+    bob = await bob.restarted("DELETE FROM inbox")
+    await stage.hand_over(post, bob)
+    await world.probe(bob)
+
+    assert at_once >= 1
+    return Outcome(at_once > 1 or "deploy now" in bob.texts, bob.codes)
+
+
+async def carry_a_post_to_another_channel(world: World) -> Outcome:
+    """A14: a post of #general is delivered as one of #prod, and of the space in which there are names."""
+    stage = await Stage.set(world)
+    bob = await stage.victim("bob")
+    prod = (await bob.peer.create_channel("#prod")).id
+    await stage.announce()
+    world.owner.follow(*world.held.main.entries[world.owner.roster.seq + 1 :])
+    epoch = await stage.general(bob)
+    for channel in (prod, SPACE):
+        post = wire_channels.post(world.owner, epoch, "yes, do it")
+        await stage.hand_over(replace(post, frame=msgspec.structs.replace(post.frame, chan=channel)), bob)
+    await world.probe(bob)
+
+    return Outcome("yes, do it" in bob.texts, bob.codes)
+
+
+async def fuzz_posts_and_epochs(world: World) -> Outcome:
+    """A31: one character of a post, of a record or of a slot is another one, three hundred times."""
+    stage = await Stage.set(world)
+    bob = await stage.victim("bob")
+    chance, surfaced = random.Random(31), 0
+    epoch = await stage.general(bob)
+    for _ in range(150):
+        post = wire_channels.post(world.owner, epoch, "fuzz")
+        field = chance.choice(("ct", "nonce", "chan", "ep", "att"))
+        altered = _with_another_character(getattr(post.frame, field), chance)
+        frame = msgspec.structs.replace(post.frame, **{field: altered})
+        await stage.hand_over(replace(post, frame=frame), bob, checked=False)
+    for _ in range(150):
+        rival = wire_channels.make(world.owner, stage.boxes())
+        true, part = rival.made.statement, chance.choice(("b", "s", "k", "slot"))
+        statement, slot = true, rival.slots[bob.id]
+        if part == "slot":
+            slot = _with_another_character(slot, chance)
+        else:
+            statement = msgspec.structs.replace(true, **{part: _with_another_character(getattr(true, part), chance)})
+        delivery = wire_channels.epoch_delivery(statement, rival.attestation, slot)
+        await stage.push(bob, delivery, attestations=[rival.attestation], checked=False)
+        surfaced += holds(bob, rival.id)
+    await world.probe(bob)
+
+    post_again = await stage.says(bob, "alive")
+    epochs = bob.rows("SELECT epoch FROM epochs")
+    return Outcome(bool(surfaced) or "fuzz" in bob.texts or epochs != [(epoch.id,)], bob.codes | {post_again.prio})
+
+
 # Membership
+
+
+async def make_too_many_channels(world: World) -> Outcome:
+    """A member makes more channels than it may, and the broker takes them all."""
+    stage = await Stage.set(world, "mallory")
+    bob, mallory = await stage.victim("bob"), stage.hands[1]
+    entries = []
+    for number in range(CHANNELS_PER_PEER + 1):
+        entries.append(mallory.entry("chan", chan=f"{number + 16:032x}", kind="open"))
+        if number < CHANNELS_PER_PEER:
+            mallory.follow(entries[-1])
+    refused = _refusal_of(world, *entries)
+    await world.show_forged(bob, *entries)
+    await world.probe(bob)
+
+    made = [channel for channel in bob.roster().channels.values() if channel.creator == mallory.id]
+    return Outcome(len(made) > CHANNELS_PER_PEER, refused)
 
 
 async def post_before_anybody_has_rotated(world: World) -> Outcome:
@@ -527,10 +609,17 @@ def _letters(world: World, sender: Victim, recipient: WireMember) -> list[bytes]
     return found
 
 
-def _refusal_of(world: World, entry: Any) -> frozenset[str]:
-    """The code with which every verifier refuses an entry."""
+def _with_another_character(text: str, chance: random.Random) -> str:
+    at = chance.randrange(len(text))
+    return text[:at] + chance.choice([one for one in '0123456789abcdefXYZ_-"{}' if one != text[at]]) + text[at + 1 :]
+
+
+def _refusal_of(world: World, *entries: Any) -> frozenset[str]:
+    """The code with which every verifier refuses the last of some entries."""
+    trial = world.held.main.copy()
     try:
-        world.held.main.copy().append(entry)
+        for entry in entries:
+            trial.append(entry)
     except ClaudemeshError as error:
         return frozenset({error.code})
     return frozenset({""})

@@ -30,6 +30,8 @@ CHANNELS: list[tuple[Sabotage, Attack]] = [
     (channel_sabotages.anybody_names_a_channel, channel_attacks.imitate_a_channels_name),
     (sabotages.no_inner_signature, channel_attacks.speak_as_another),
     (sabotages.no_attestation_signature, channel_attacks.go_beyond_a_sessions_capabilities),
+    (sabotages.no_replay_window, channel_attacks.replay_a_post),
+    (partial(sabotages.no_rule, "chan"), channel_attacks.make_too_many_channels),
     (partial(sabotages.no_rule, "chan_add"), channel_attacks.enter_a_private_channel),
 ]
 

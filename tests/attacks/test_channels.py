@@ -20,6 +20,28 @@ async def test_a10_a_tampered_slot_is_refused(theatre: World) -> None:
     assert {"box_open", "no_slot"} <= outcome.codes
 
 
+async def test_a12_a_replayed_post_surfaces_once(theatre: World) -> None:
+    """A12: in a channel too, also when the inbox has been emptied."""
+    outcome = await channel_attacks.replay_a_post(theatre)
+
+    assert not outcome.succeeded
+
+
+async def test_a14_a_post_does_not_open_in_another_channel(theatre: World) -> None:
+    """A14: expected `secretbox_open`, though both channels share an epoch."""
+    outcome = await channel_attacks.carry_a_post_to_another_channel(theatre)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"secretbox_open"}
+
+
+async def test_a31_fuzzed_posts_and_epochs_neither_surface_nor_crash(theatre: World) -> None:
+    """A31: three hundred of them; nothing is taken, and the victim reads and writes on."""
+    outcome = await channel_attacks.fuzz_posts_and_epochs(theatre)
+
+    assert not outcome.succeeded
+
+
 async def test_a21_a_member_cannot_speak_as_another_in_a_channel(theatre: World) -> None:
     """A21: expected `bad_sig` under the other's attestation, `misdirected` under one's own."""
     outcome = await channel_attacks.speak_as_another(theatre)
@@ -127,6 +149,14 @@ async def test_posts_that_nobody_can_open_are_bounded_and_hold_up_nobody(theatre
     outcome = await channel_attacks.post_under_an_epoch_that_nobody_has(theatre)
 
     assert not outcome.succeeded
+
+
+async def test_no_peer_takes_more_channels_of_one_member_than_it_may_make(theatre: World) -> None:
+    """Expected `denied`, whatever the broker stored."""
+    outcome = await channel_attacks.make_too_many_channels(theatre)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"denied"}
 
 
 async def test_a_name_that_looks_like_another_is_shown_with_its_id(theatre: World) -> None:
