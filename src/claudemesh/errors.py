@@ -267,6 +267,8 @@ class LocalError(ClaudemeshError):
         "config_damaged": "The configuration cannot be read: move config.json away, then `claudemesh restore FILE`.",
         "config_locked": "Another claudemesh process holds this configuration directory.",
         "config_exists": "There is a configuration already; nothing is overwritten without --force.",
+        "session_file": "The session file cannot be used: ask its peer for a new one (`claudemesh session`).",
+        "session_expired": "The session's time is over: ask its peer for a new one (`claudemesh session`).",
         "disk": "The disk refuses to store anything: free some space and try again.",
         "journal_damaged": "The local database cannot be read; move it away and restart: the roster is fetched again.",
         "newer_schema": "The database was written by a newer version: upgrade claudemesh.",

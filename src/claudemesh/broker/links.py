@@ -130,6 +130,8 @@ class Link:
     accepted: list[AcceptedRow | AcceptedPostRow] | None = None
     """Envelopes that are stored, and not yet stated to be."""
     sessions: int = 1
+    is_restricted: bool = False
+    """Its session does not speak for the whole peer: the peer's mailbox is not its to fetch."""
 
     def send(self, message: Message) -> None:
         """Write one message."""

@@ -12,9 +12,11 @@ from claudemesh.broker.ordering import MOVE_GRACE_MS, Change, close_removed
 from claudemesh.broker.policy import link_bucket, request_bucket
 from claudemesh.broker.presence import Connected
 from claudemesh.broker.store.base import AuditEvent, LinkId, SessionRow
+from claudemesh.crypto.identity import Attestation
 from claudemesh.errors import LocalError, Refused
 from claudemesh.protocol.audit_rows import REASONS, EventType, Reason
 from claudemesh.protocol.link import BrokerLink, HelloReceived
+from claudemesh.protocol.message_rules import PEER_CAPABILITY
 from claudemesh.protocol.messages import Closing
 from claudemesh.types import ChannelId, PeerId, UnixMillis
 
@@ -49,7 +51,7 @@ class Members:
                 mesh.id, hello.member, attestation.digest, attestation.expires_at, known.statement
             )
             mesh.remember(known, core.clock())
-            if received.message.cursor:
+            if received.message.cursor and not _is_restricted(attestation):
                 await core.store.acknowledge(mesh.id, hello.member, received.message.cursor, core.clock())
             audit_n, audit_head = await core.store.audit_head(mesh.id)
             usage = await core.store.mailbox_usage(mesh.id, hello.member)
@@ -136,7 +138,8 @@ class Members:
         core, now = self._core, self._core.clock()
         attestation = received.attestation
         mailbox = mesh.mailbox(received.hello.member)
-        self._make_room(mailbox.links, attestation.session)
+        restricted = _is_restricted(attestation)
+        self._make_room(_restricted_links(mesh, mailbox.peer) if restricted else mailbox.links, attestation.session)
         link = Link(
             id=LinkId(next(self._numbers)),
             mesh=mesh.id,
@@ -147,6 +150,7 @@ class Members:
             messages=link_bucket(core.grants, now),
             requests=request_bucket(core.grants, now),
             heard_at=now,
+            is_restricted=restricted,
         )
         if mesh.has_moved(core.id):
             link.leaving_at = UnixMillis(now + MOVE_GRACE_MS)
@@ -157,8 +161,9 @@ class Members:
         core.presence.announce(
             mesh.id, link.peer, link.session, Connected(link.id, message.att, message.status, message.sid, now)
         )
-        mailbox.attach(link)
-        core.leasing.pump(mesh, mailbox)
+        if not restricted:
+            mailbox.attach(link)
+            core.leasing.pump(mesh, mailbox)
         core.metrics.links_opened += 1
         return link
 
@@ -223,3 +228,12 @@ class Members:
             await self._core.store.audit(list(events), self._core.clock())
         except LocalError:
             self._core.metrics.store_failures += 1
+
+
+def _is_restricted(attestation: Attestation) -> bool:
+    """Whether a session may not speak for its whole peer, as one that was handed to a container or CI job."""
+    return PEER_CAPABILITY not in attestation.capabilities
+
+
+def _restricted_links(mesh: Mesh, peer: PeerId) -> list[Link]:
+    return [link for link in mesh.links.values() if link.peer == peer and link.is_restricted]

@@ -115,6 +115,8 @@ class Service:
                 await self._attest(link, mesh, message)
             case PutEpoch():
                 await self._put_epoch(link, mesh, message)
+            case Subscribe() if link.is_restricted:
+                raise Refused("invalid", "a restricted session decides nothing for its peer")
             case Subscribe():
                 await self._subscribe(link, mesh, message)
             case PutCard():

@@ -1,14 +1,16 @@
 """What a person decides: who belongs to the mesh, who may do what here, which head to trust (docs/sdk.md §6)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from claudemesh.errors import AddressError, UsageError
-from claudemesh.peer import administration, branches, contents, grants, roster_history
+from claudemesh.peer import administration, branches, contents, grants, handing_out, roster_history
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.administration import ClosedInvite, Revoked
 from claudemesh.peer.branches import Branch, Heads
 from claudemesh.peer.channels import ChannelMember
 from claudemesh.peer.grants import Grants, Permission, Rule
+from claudemesh.peer.handing_out import HandedOut
 from claudemesh.peer.roster_history import HistoryEntry
 from claudemesh.peer.views import InviteView
 from claudemesh.protocol import limits
@@ -144,6 +146,22 @@ class Administrator(ChannelMember):
             )
             for peer in (others if address is None else self._peers_of(address).peers)
         ]
+
+    # Sessions for others
+
+    async def hand_out_session(
+        self, capabilities: Iterable[str], *, label: str = "job", expires_in_ms: int = limits.DAY_MS
+    ) -> tuple[HandedOut, bytes]:
+        """Make a session for a container or CI job, to be used by `Peer.open_session_bundle`; see `handing_out`."""
+        return await handing_out.hand_out(self._parts, tuple(capabilities), label, expires_in_ms)
+
+    async def handed_out(self) -> list[HandedOut]:
+        """The sessions that were handed out."""
+        return await handing_out.list_handed_out(self._parts)
+
+    async def end_handed_out(self, name: str) -> HandedOut:
+        """End one before its time; see `handing_out.end`."""
+        return await handing_out.end(self._parts, name)
 
     def _peers_of(self, address: str) -> Target:
         target = self.resolve(address)

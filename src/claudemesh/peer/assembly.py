@@ -11,7 +11,7 @@ from claudemesh.peer.events import Hub
 from claudemesh.peer.expiring import Expirer
 from claudemesh.peer.grant_book import GrantBook
 from claudemesh.peer.incoming import Incoming
-from claudemesh.peer.journal import Journal, inbox, keys, outbox
+from claudemesh.peer.journal import Journal, handed_out, inbox, keys, outbox
 from claudemesh.peer.journal import membership as membership_rows
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.keystore import Keystore
@@ -137,6 +137,7 @@ class Parts:
             keys.drop_expired_windows(connection, mesh, now)
             outbox.purge_internal(connection, mesh, before)
             inbox.drop_old_nacks(connection, mesh, before)
+            handed_out.drop_old(connection, mesh, before)
 
         await self.journal.write(write)
         await self.channels.keep_house()

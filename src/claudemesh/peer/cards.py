@@ -12,7 +12,7 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Invalid
 from claudemesh.peer import events
 from claudemesh.peer.events import Hub
-from claudemesh.peer.journal import Journal, keys
+from claudemesh.peer.journal import Journal, handed_out, keys
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
 from claudemesh.peer.membership import Membership
@@ -99,15 +99,10 @@ class CardDirectory:
             self._hub.publish(events.CloneSuspected(published.number))
         if published is not None and published.number == current.cs:
             return
-        roster = self._membership.roster
+        roster, mesh, now = self._membership.roster, self._membership.mesh, self._runtime.now()
+        dead = await self._journal.read(lambda connection: handed_out.load_dead(connection, mesh, now))
         statement = identity.issue_card(
-            self._keyring.sign,
-            self._membership.mesh,
-            current.cs,
-            BoxId(current.box),
-            self._runtime.now(),
-            roster.seq,
-            roster.head,
+            self._keyring.sign, mesh, current.cs, BoxId(current.box), now, roster.seq, roster.head, tuple(dead)
         )
         await line.request(PutCard(rid=0, st=statement), Ok)
         await self._take([statement])

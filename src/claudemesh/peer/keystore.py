@@ -47,7 +47,7 @@ class Keystore:
         """
         directory = directory or default_directory()
         _open_directory(directory)
-        lock = _take_lock(directory / LOCK_FILE)
+        lock = take_lock(directory / LOCK_FILE)
         try:
             for leftover in directory.glob(_TEMPORARY_PREFIX + "*"):
                 leftover.unlink(missing_ok=True)
@@ -217,8 +217,12 @@ def _open_directory(directory: Path) -> None:
     check_private(directory, status)
 
 
-def _take_lock(path: Path) -> int:
-    """Hold an exclusive lock; it ends with the process, however that ends."""
+def take_lock(path: Path) -> int:
+    """Hold an exclusive lock on a file, made for it; it ends with the descriptor or the process, however that ends.
+
+    Raises:
+        LocalError: `config_locked` another process holds it; `config_mode` the file cannot be made.
+    """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
         descriptor = os.open(path, flags, 0o600)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from claudemesh.peer.journal.membership import Freeze
 from claudemesh.peer.journal.timeline import Evidence
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect
+from claudemesh.peer.restricted import RestrictedSession, open_restricted
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.views import MeshView, MessageStatus, PeerView
 from claudemesh.protocol.delivery import Stage, has_ended, reaches
@@ -67,6 +68,13 @@ class Peer(Administrator):
             async with Journal(keystore.journal_path) as journal:
                 async with cls(keystore, journal, found.id, connect=connect, runtime=runtime) as peer:
                     yield peer
+
+    @staticmethod
+    def open_session_bundle(
+        path: Path | str, *, connect: Connect = transport.connect, runtime: Runtime | None = None
+    ) -> AbstractAsyncContextManager[RestrictedSession]:
+        """Open a session that a peer handed out, from its file; see `restricted.open_restricted`."""
+        return open_restricted(Path(path), connect=connect, runtime=runtime)
 
     async def __aenter__(self) -> Self:
         await self._parts.load()
