@@ -79,7 +79,8 @@ def test_no_text_whatever_leaves_the_body(body: str) -> None:
     """What holds for the corpus holds for every string."""
     lines = render(GENUINE._replace(text=body), REPLY).splitlines()
 
-    assert lines[0].startswith("--- message") and lines[-1].endswith(NOTICE)
+    assert lines[0].startswith("--- message")
+    assert lines[-1].endswith(NOTICE)
     assert sum(line.startswith("--- ") for line in lines) == 2
     assert acting_characters("".join(lines)) == []
 
