@@ -37,6 +37,8 @@ VERBS: Final[dict[str, Entry]] = {
     "whoami": Entry("peers", "whoami", "Show your addresses and keys."),
     "verify": Entry("peers", "verify", "Show the safety number to compare with a peer by voice."),
     "mesh": Entry("mesh", "mesh", "Create, list, show, leave or move a mesh."),
+    "channel": Entry("channel", "channel", "Create, list, join or leave a channel; its members and history."),
+    "group": Entry("group", "group", "Create, list, join or leave a group; its members."),
     "device": Entry("device", "device", "Link another device of yours."),
     "backup": Entry("backup", "backup", "Write an encrypted copy of your keys."),
     "restore": Entry("backup", "restore", "Bring back the keys of a backup."),
