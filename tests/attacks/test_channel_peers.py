@@ -16,6 +16,7 @@ from claudemesh.protocol.limits import CHANNELS_PER_PEER, DAY_MS, MAX_ENTRIES_PE
 from claudemesh.protocol.messages import Post, PutEpoch
 from tests.attacks import wire_channels
 from tests.attacks.channel_attacks import Stage, holds
+from tests.attacks.hostile_link import HostileLink
 from tests.attacks.wire_mesh import WireMesh
 from tests.attacks.worlds import Victim, World
 
@@ -132,6 +133,30 @@ async def test_a_rotator_that_is_killed_before_its_epoch_is_stored_sends_its_pos
     assert carol.texts.count("half-way") == 1
     assert meanwhile.ep != unpublished
     assert len(converged) == 1
+
+
+async def test_a_broker_that_refuses_every_epoch_does_not_make_a_peer_spin(theatre: World) -> None:
+    """It tries again once in a second at most, direct messages pass, and the post is sent when the broker relents."""
+    stage = await Stage.set(theatre)
+    bob = await stage.victim("bob")
+    carry = theatre.broker.lies.incoming
+
+    async def refuse(link: HostileLink, frame: messages.PeerMessage) -> bool:
+        if isinstance(frame, PutEpoch):
+            await link.emit(messages.Refused(code="stale_roster", rid=frame.rid))
+            return True
+        return bool(await carry(link, frame))  # type: ignore[misc]
+
+    theatre.broker.lies.incoming = refuse
+    await bob.peer.send("#general", "at last")
+    await theatre.until(lambda: theatre.broker.heard(PutEpoch), "bob tries")
+    await asyncio.sleep(2.5)
+    attempts = len(theatre.broker.heard(PutEpoch))
+    await theatre.probe(bob)
+    theatre.broker.lies.incoming = carry
+    await stage.carrier.posted(bob.id)
+
+    assert attempts <= 4
 
 
 async def test_one_member_cannot_make_ten_thousand_channels() -> None:

@@ -115,6 +115,8 @@ class Rotator:
                 await self._drop(publication.epoch.id)
                 if error.code == "stale_roster":
                     await self._membership.catch_up(line)
+                    if publication.epoch.record.roster_seq == self._membership.roster.seq:
+                        raise  # there is nothing newer to seal for: a broker that is never satisfied gets no more of it
                 elif error.code == "rate_limited":
                     await asyncio.sleep((error.retry_after_ms or limits.EPOCH_INTERVAL_MS) / 1000)
                 else:
