@@ -57,7 +57,8 @@ async def _play(broker: Broker, directory: Path) -> None:
         "\n8. Everybody goes offline. alice comes back alone, revokes bob's phone, and leaves again; then people write."
     )
     async with _online(alice) as peer:
-        await peer.revoke("bob.phone", "stolen")
+        revoked = await peer.revoke("bob.phone", "stolen")
+        expect("alice.laptop removes bob.phone, with nobody else there", len(revoked) == 1)
     await _say_in_the_channel(alice, AFTER[0])
     await _say_in_the_channel(bot, AFTER[1])
 
