@@ -82,3 +82,22 @@ async def test_a31_a_broker_that_answers_nothing_stops_no_peer(theatre: World) -
     await theatre.probe(bob)
 
     assert "probe" in bob.texts
+
+
+async def test_a31_a_broker_cannot_fill_a_peers_memory_with_deliveries(theatre: World) -> None:
+    """A31: deliveries whose attestation never comes are held up to a bound; beyond it the link is given up."""
+    bob = await theatre.victim("bob")
+    link = await theatre.broker.connected(bob.id)
+    envelope = (
+        f'{{"t":"send","k":"dm","mesh":"{"0" * 64}","from":"{"1" * 64}","to":"{bob.id}","kid":"{"2" * 64}",'
+        f'"id":"{"3" * 32}","prio":"next","rs":0,"att":"{"4" * 64}","nonce":"{"A" * 32}","ct":"AAAA"}}'
+    )
+    rows = ",".join(f'{{"q":{1_000_000 + number},"at":1,"e":{envelope}}}' for number in range(256))
+
+    for _ in range(12):
+        await link.emit_raw(f'{{"t":"push","d":[{rows}]}}')
+    await theatre.until(lambda: theatre.broker.link_of(bob.id) is not link, "the link is given up")
+
+    await theatre.broker.connected(bob.id)
+    await theatre.probe(bob)
+    assert "too_large" in bob.link_errors

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from claudemesh.errors import Refused, RosterConflict
+from claudemesh.errors import Malformed, Refused, RosterConflict
 from claudemesh.peer import events
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.contents import Nack, Profile
@@ -40,6 +40,8 @@ from claudemesh.protocol.messages import Ack, Delivery, Push
 from claudemesh.types import BrokerId, Digest, PeerId, UnixMillis
 
 MAX_HELD: Final = 64
+MAX_QUEUED_DELIVERIES: Final = 8 * limits.MAX_UNACKNOWLEDGED_PUSHES
+"""What a link may have waiting here: the leases of an honest broker, and the parked posts of the epochs that came."""
 DRAIN_TIMEOUT_S: Final = 10.0
 DRAIN_IDLE_S: Final = 1.0
 OPEN_BATCH: Final = 32
@@ -128,7 +130,14 @@ class Incoming:
         self._wake.set()
 
     def take_push(self, push: Push) -> None:
-        """Queue what was pushed; the broker leases at most `MAX_UNACKNOWLEDGED_PUSHES` to a link."""
+        """Queue what was pushed.
+
+        Raises:
+            Malformed: `too_large`; the broker pushes far more than it may lease to a link, which is given up.
+        """
+        queued = len(self._arrived) + len(self._waiting) + len(self._unattested) + len(push.d)
+        if queued > MAX_QUEUED_DELIVERIES:
+            raise Malformed("too_large", f"{queued} deliveries without an acknowledgement")
         for statement in push.atts:
             self._judge.take_attestation(statement)
         if push.atts and self._unattested:
