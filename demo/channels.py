@@ -58,7 +58,8 @@ async def _play(broker: Broker, directory: Path) -> None:
     )
     async with _online(alice) as peer:
         revoked = await peer.revoke("bob.phone", "stolen")
-        expect("alice.laptop removes bob.phone, with nobody else there", len(revoked) == 1)
+        expect("alice.laptop removes bob.phone, with nobody else there", len(revoked.peers) == 1)
+        expect("and has replaced at once what it knew of channels", revoked.rotated)
     await _say_in_the_channel(alice, AFTER[0])
     await _say_in_the_channel(bot, AFTER[1])
 
