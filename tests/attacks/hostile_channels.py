@@ -52,15 +52,8 @@ class ChannelCarrier:
 
     async def posted(self, sender: PeerId, count: int = 1) -> list[Post]:
         """Wait for the first `count` posts of a peer."""
-        found = lambda: [post for post in self.posts if post.sender == sender]  # noqa: E731
-        await eventually(lambda: len(found()) >= count, f"{sender[:8]} posts")
-        return found()
-
-    async def rotated(self, author: PeerId, count: int = 1) -> list[PutEpoch]:
-        """Wait for the first `count` epochs of a peer."""
-        found = lambda: [one for one in self.epochs if open_record(one.st).author == author]  # noqa: E731
-        await eventually(lambda: len(found()) >= count, f"{author[:8]} publishes an epoch")
-        return found()
+        await eventually(lambda: len(self._posts_of(sender)) >= count, f"{sender[:8]} posts")
+        return self._posts_of(sender)
 
     def epoch(self, epoch: str) -> PutEpoch:
         """The publication of an epoch."""
@@ -72,6 +65,9 @@ class ChannelCarrier:
         record = open_record(put.st)
         holders = slot_holders(link.view.roster, record.scope, record.roster_seq)
         return dict(zip(holders, put.slots, strict=True))
+
+    def _posts_of(self, sender: PeerId) -> list[Post]:
+        return [post for post in self.posts if post.sender == sender]
 
     # The honest wire
 
