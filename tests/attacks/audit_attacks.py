@@ -7,6 +7,7 @@ from typing import Any
 from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.protocol import messages
+from tests.attacks.clock import PATIENCE_S
 from tests.attacks.hostile_link import HostileLink
 from tests.attacks.hostile_store import AuditChain
 from tests.attacks.real_peers import TEMPO
@@ -83,6 +84,35 @@ async def rewrite_what_was_verified(world: World) -> Outcome:
     await _check_now(world, bob)
     await world.until(lambda: finding(bob), "bob finds the contradiction")
 
+    return Outcome(finding(bob) == "", frozenset({finding(bob)}))
+
+
+async def acknowledge_what_was_verified_differently(world: World, *, twice: bool = False) -> Outcome:
+    """A45: a message is acknowledged by a row that the peer has checked before, with a hash that it never had.
+
+    With `twice`, one row that is not checked yet is acknowledged with two hashes.
+    """
+    bob, carol = await world.victim("bob"), world.member("carol")
+    await world.announce()
+    await bob.settled()
+    known = await _first_check(world, bob)
+
+    def lie(link: HostileLink, frame: messages.BrokerMessage) -> tuple[messages.BrokerMessage, ...]:
+        if not isinstance(frame, messages.Accepted):
+            return (frame,)
+        body = statements.decode(frame.st.b.encode())
+        number = known if twice else known - 1
+        body["r"] = [
+            row | {"n": number, "h": row["h"] if twice and row["n"] == known else "cd" * 32} for row in body["r"]
+        ]
+        return (messages.Accepted(st=statements.sign_statement(body, "accept", world.broker.key)),)
+
+    world.broker.lies.outgoing = lie
+    for text in ("one", "two") if twice else ("one",):
+        await bob.peer.send(carol.id, text)
+        await bob.settled()
+    await _check_now(world, bob)
+    await world.chance(lambda: finding(bob), PATIENCE_S)
     return Outcome(finding(bob) == "", frozenset({finding(bob)}))
 
 

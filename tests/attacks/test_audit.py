@@ -44,6 +44,22 @@ async def test_a45_broker_cannot_rewrite_what_was_verified(theatre: World) -> No
     assert outcome.codes <= {"audit_chain", "audit_checkpoint"}
 
 
+async def test_a45_broker_cannot_acknowledge_a_verified_row_with_another_hash(theatre: World) -> None:
+    """A45: expected `audit_receipt`, although the acknowledgement came after the row had been checked."""
+    outcome = await audit_attacks.acknowledge_what_was_verified_differently(theatre)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"audit_receipt"}
+
+
+async def test_a45_broker_cannot_acknowledge_one_row_with_two_hashes(theatre: World) -> None:
+    """A45: expected `audit_receipt`: no row can match both."""
+    outcome = await audit_attacks.acknowledge_what_was_verified_differently(theatre, twice=True)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"audit_receipt"}
+
+
 async def test_a45_broker_cannot_note_more_than_the_closed_list(theatre: World) -> None:
     """A45: expected `field` for another key, `field_type` for a text in the place of a key."""
     outcome = await audit_attacks.add_a_field(theatre)

@@ -20,7 +20,7 @@ from claudemesh.protocol.audit_rows import row_hash
 from claudemesh.protocol.audit_view import AuditView
 from claudemesh.protocol.link import Opened
 from claudemesh.protocol.messages import Audit, GetAudit
-from claudemesh.types import BrokerId
+from claudemesh.types import BrokerId, Digest
 
 PAGE_PAUSE_S: Final = 0.25
 """Between pages of 500 rows (about 50 ms each), so that a long log takes a fifth of one core at most."""
@@ -82,21 +82,25 @@ class Auditor:
             await self._find(error)
 
     async def _check(self, line: Line) -> None:
-        mesh, n, head = self._membership.mesh, self._view.n, self._view.head
+        mesh, view = self._membership.mesh, self._view
         # Read before the log is asked for: whatever was acknowledged until then has to be in it.
         owed = await self._journal.read(lambda connection: rows.last_audit_receipt(connection, mesh))
+        late = await self._journal.read(lambda connection: rows.first_audit_receipt(connection, mesh))
+        n = min(late, view.n)
+        head = view.head if n == view.n else None
         while True:
             page = await line.request(GetAudit(rid=0, n=n), Audit)
             load = partial(rows.load_audit_receipts, mesh=mesh, first=n, end=n + len(page.rows))
             receipts = await self._journal.read(load)
             for text in page.rows:
                 raw = statements.text_bytes(text)
-                audit_view.read_row(raw, mesh, n, head)
-                head = row_hash(raw)
+                head = self._link_up(raw, n, head)
                 if receipts.get(n, head) != head:
                     raise AuditConflict("audit_receipt", f"row {n}")
                 n += 1
             if page.cp is not None and not page.more:
+                if head is None or n < view.n:
+                    raise AuditConflict("audit_truncated", f"it ends at {n}")
                 view = audit_view.verify(AuditView(n, head), [], page.cp, {}, mesh=mesh, broker=BrokerId(line.broker))
                 if owed >= view.n:
                     raise AuditConflict("audit_truncated", f"it ends at {view.n}")
@@ -105,6 +109,20 @@ class Auditor:
             if not page.rows:
                 return
             await asyncio.sleep(PAGE_PAUSE_S)
+
+    def _link_up(self, raw: bytes, n: int, previous: Digest | None) -> Digest:
+        """Check one row and that it follows `previous`; returns its hash.
+
+        A row that was acknowledged only after it had been verified is fetched again, without a `previous`: that the
+        chain from it leads to the head that was verified proves that it is the same row.
+        """
+        if previous is None:
+            previous = Digest(str(statements.decode(raw).get("prev_hash")))
+        audit_view.read_row(raw, self._membership.mesh, n, previous)
+        head = row_hash(raw)
+        if n + 1 == self._view.n and head != self._view.head:
+            raise AuditConflict("audit_chain", f"row {n} is another than before")
+        return head
 
     async def _save(self, view: AuditView) -> None:
         mesh = self._membership.mesh

@@ -81,9 +81,14 @@ class AuditFinding(NamedTuple):
 
 
 def add_audit_receipts(connection: sqlite3.Connection, mesh: MeshId, receipts: Sequence[tuple[int, str]]) -> None:
-    """Remember rows (number, hash) that the broker acknowledged."""
+    """Remember rows (number, hash) that the broker acknowledged.
+
+    Two hashes for one row contradict each other: what is kept then matches no row, so that the next check finds it.
+    """
     connection.executemany(
-        "INSERT OR IGNORE INTO audit_receipts (mesh, n, hash) VALUES (?, ?, ?)", [(mesh, n, h) for n, h in receipts]
+        "INSERT INTO audit_receipts (mesh, n, hash) VALUES (?, ?, ?) ON CONFLICT (mesh, n)"
+        " DO UPDATE SET hash = 'contradicted' WHERE hash != excluded.hash",
+        [(mesh, n, h) for n, h in receipts],
     )
 
 
@@ -105,6 +110,12 @@ def last_audit_receipt(connection: sqlite3.Connection, mesh: MeshId) -> int:
     """The highest number of an acknowledged row that was not checked yet; -1 when there is none."""
     row = connection.execute("SELECT max(n) FROM audit_receipts WHERE mesh = ?", (mesh,)).fetchone()
     return -1 if row[0] is None else int(row[0])
+
+
+def first_audit_receipt(connection: sqlite3.Connection, mesh: MeshId) -> int:
+    """The lowest number of an acknowledged row that was not checked yet; 2^53 when there is none."""
+    row = connection.execute("SELECT min(n) FROM audit_receipts WHERE mesh = ?", (mesh,)).fetchone()
+    return 1 << 53 if row[0] is None else int(row[0])
 
 
 def load_audit_view(connection: sqlite3.Connection, mesh: MeshId) -> AuditView | None:
