@@ -2,9 +2,11 @@
 
 import pytest
 
+from claudemesh.cli.channel import created_lines, removed_lines, signed
 from claudemesh.cli.durations import parse_duration
 from claudemesh.cli.output import ago, span, table, until
 from claudemesh.cli.send import sent_lines
+from claudemesh.errors import UsageError
 
 NOW = 1_795_000_000_000
 HOUR = 3_600_000
@@ -92,6 +94,54 @@ def test_an_address_cannot_act_on_the_terminal() -> None:
     assert "\n" not in line
 
 
+def test_a_message_to_a_tag_says_which_session_it_reaches() -> None:
+    """The sender chose nobody by name: it is told whom, and whether that session has time."""
+    (line,) = sent_lines(sent("accepted", online=True, address="bob.desktop/billing", status="busy"), NOW)
+
+    assert "accepted; bob.desktop/billing is busy" in line
+
+
+@pytest.mark.parametrize("typed", ["deploys", "#deploys", " #deploys "])
+def test_a_channel_is_named_with_or_without_its_sign(typed: str) -> None:
+    """A shell takes a bare # for a comment, so that the sign is optional where only a channel can stand."""
+    assert signed(typed, "#") == "#deploys"
+
+
+@pytest.mark.parametrize(("typed", "sign"), [("@reviewers", "#"), ("#deploys", "@")])
+def test_the_sign_of_the_other_kind_is_refused(typed: str, sign: str) -> None:
+    """`#x` and `@x` may both exist; neither is ever taken for the other."""
+    with pytest.raises(UsageError):
+        signed(typed, sign)
+
+
+def test_the_history_of_a_group_is_that_of_its_address() -> None:
+    """One verb shows the past of both."""
+    assert signed("@reviewers", "#", or_group=True) == "@reviewers"
+
+
+def test_a_private_channel_says_that_it_is_closed() -> None:
+    """Next is to add somebody, not to post to nobody."""
+    channel = {"name": "#salaries", "kind": "private"}
+
+    lines = list(created_lines({"mesh": "team", "channel": channel}))
+
+    assert lines == [
+        "created #salaries, a private channel of team",
+        "next: claudemesh channel add salaries PEER",
+    ]
+
+
+def test_a_removal_says_whether_the_secret_is_replaced_already() -> None:
+    """Until it is, nothing is sent under it; a person who looks at a list cannot know."""
+    answer = {"channel": {"name": "#salaries"}, "removed": ["bob.phone"]}
+
+    assert list(removed_lines(answer | {"rotated": True})) == [
+        "removed from #salaries: bob.phone; its secret is replaced"
+    ]
+    (later,) = removed_lines(answer | {"rotated": False})
+    assert later.endswith("before the next post")
+
+
 def test_a_table_shows_a_cell_as_data() -> None:
     """One row of input is one row of output, whatever a name holds."""
     lines = table(("A", "B"), [("x\ny", "z"), ("\x1b[31m", "")])
@@ -107,15 +157,18 @@ def sent(
     last_seen_at: int = 0,
     code: str = "",
     address: str = "bob.desktop",
+    status: str = "",
 ) -> dict[str, object]:
     """An answer of the operation `send` with one recipient."""
     recipient = {
         "address": address,
         "key": "00" * 32,
+        "id": "0f" * 16,
+        "status": status,
         "stage": stage,
         "code": code,
         "online": online,
         "last_seen_at": last_seen_at,
     }
-    answer = {"id": "0f" * 16, "mesh": "team", "stage": stage, "to": [recipient]}
+    answer = {"id": "0f" * 16, "mesh": "team", "stage": stage, "channel": "", "to": [recipient]}
     return answer | {"expires_at": NOW + 14 * DAY, "link": link, "replies": []}

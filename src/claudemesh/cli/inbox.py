@@ -14,6 +14,7 @@ REPLY = "claudemesh send {to} --reply-to {id} TEXT"
 _MOST = 10_000
 _BATCH = 1_000
 _TRUST = {
+    "this device": "this device itself",
     "own device": "your own device",
     "pinned": "another user, whose key is the one first seen under this name",
     "unknown": "unknown: no name stands for its key",
@@ -40,7 +41,7 @@ def inbox(verb: Verb, which: str, limit: int, mesh: str, sign_read: bool) -> Non
     shown: dict[str, list[int]] = {}
 
     def show(event: Object) -> None:
-        _show(verb, event)
+        show_event(verb, event)
         shown.setdefault(event["message"]["mesh"], []).append(event["message"]["number"])
 
     answer = verb.follow("inbox", show, mesh=mesh, unread=which == "unread", limit=limit)
@@ -49,14 +50,17 @@ def inbox(verb: Verb, which: str, limit: int, mesh: str, sign_read: bool) -> Non
         mark_shown(verb, one, numbers, read=sign_read)
 
 
-@click.command(epilog="Example: claudemesh watch --session payments-api")
+@click.command(epilog="Example: claudemesh watch --session payments-api --tag repo=payments")
 @click.option(
     "--mesh", default="", metavar="MESH", help="Only this mesh; needed with --session when there are several."
 )
 @click.option("--session", default="", metavar="LABEL", help="Open a session, which others address as PEER/LABEL.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="K=V", help="Of that session, up to 16: `send tag:K=V` reaches it."
+)
 @click.option("--sign-read", is_flag=True, help="Sign a read receipt for each: only for what is put before a model.")
 @verb
-def watch(verb: Verb, mesh: str, session: str, sign_read: bool) -> None:
+def watch(verb: Verb, mesh: str, session: str, tags: tuple[str, ...], sign_read: bool) -> None:
     """Follow messages as they arrive.
 
     Begins with those that are unread, and ends when it is interrupted. With --session this terminal
@@ -65,13 +69,15 @@ def watch(verb: Verb, mesh: str, session: str, sign_read: bool) -> None:
     """
 
     def show(event: Object) -> None:
-        _show(verb, event)
+        show_event(verb, event)
         if "message" in event:
             message = event["message"]
             mark_shown(verb, message["mesh"], [message["number"]], read=sign_read, session=session)
 
+    if tags and not session:
+        raise click.UsageError("--tag says what a session is good for: name one with --session.")
     with suppress(KeyboardInterrupt):
-        verb.follow("watch", show, mesh=mesh, session=session)
+        verb.follow("watch", show, mesh=mesh, session=session, tags=list(tags))
 
 
 def block(message: Object) -> str:
@@ -87,6 +93,10 @@ def block(message: Object) -> str:
         sent_at=message["sent_at"],
         text=message["text"],
         reply_to=message["reply_to"],
+        channel=message["channel"],
+        missing=message["missing"],
+        stale=message["stale"],
+        shared_by=message["shared_by"],
     )
     return render(view, REPLY)
 
@@ -98,14 +108,16 @@ def mark_shown(verb: Verb, mesh: str, numbers: list[int], *, read: bool = False,
         verb.ask("inbox.shown", mesh=mesh, numbers=part, read=read, session=session)
 
 
-def _show(verb: Verb, event: Object) -> None:
+def show_event(verb: Verb, event: Object) -> None:
+    """Write out a message, or what else a reader has to know."""
     if verb.as_json:
         verb.write_json(event)
     elif "message" in event:
         click.echo(block(event["message"]) + "\n")
     elif "gap" in event:
         gap = event["gap"]
-        click.echo(f"{gap['missing']} messages from {visible(gap['address'])} are missing so far", err=True)
+        place = f" in {visible(gap['channel'])}" if gap["channel"] else ""
+        click.echo(f"{gap['missing']} messages from {visible(gap['address'])}{place} are missing so far", err=True)
     elif "watching" in event:
         click.echo(f"watching as {visible(event['watching']['address'])}", err=True)
     sys.stdout.flush()

@@ -15,10 +15,17 @@ from claudemesh.errors import UsageError
 _MAX_TEXT_BYTES = 512 << 10
 _MINUTE_MS = 60_000
 _PRIORITY = "`now` interrupts a busy session, `next` waits for the end of its turn, `low` wakes nobody."
+_TAG = "tag:"
 _EXIT_CODES = {"refused": 5, "expired": 6}
 
 
-@click.command(epilog='Example: claudemesh send bob.desktop "the build is green" --wait replied --timeout 5m')
+@click.command(
+    epilog="""\b
+Examples: claudemesh send bob.desktop "the build is green" --wait replied --timeout 5m
+          claudemesh send '#deploys' "v1 is out"
+          claudemesh send tag:repo=billing "who can look at 12?"
+"""
+)
 @click.argument("to", shell_complete=complete_peer)
 @click.argument("text")
 @click.option(
@@ -30,6 +37,7 @@ _EXIT_CODES = {"refused": 5, "expired": 6}
     "--timeout", type=Duration(), default=_MINUTE_MS, metavar="TIME", help="How long to wait; 60s by default."
 )
 @click.option("--expires", type=Duration(), default=0, metavar="TIME", help="Drop it after this; 14d by default.")
+@click.option("--all", "everyone", is_flag=True, help="To a tag: every session that carries it, not only one.")
 @click.option("--as", "session", default="", metavar="LABEL", help="Send as the session that `watch` opened here.")
 @mesh_option
 @verb
@@ -42,15 +50,21 @@ def send(
     wait: str | None,
     timeout: int,
     expires: int,
+    everyone: bool,
     session: str,
     mesh: str,
 ) -> None:
     """Send a message and say how far it came.
 
-    TEXT is the message, or `-` to read it from standard input. The stage that is printed is the one
-    reached: `queued` is durable here, `accepted` at the broker; later ones are signed by the
-    recipient (`claudemesh message ID`).
+    TO is a person, peer, session or key; '#channel', in quotes, since a shell takes # for a comment;
+    @group; or tag:K=V, which goes to one session that carries the tag, an idle one first, and with
+    --all to each of them. TEXT is the message, or `-` to read it from standard input.
+
+    The stage that is printed is the one reached: `queued` is durable here, `accepted` at the broker;
+    later ones are signed by the recipient (`claudemesh message ID`).
     """
+    if everyone and not to.strip().startswith(_TAG):
+        raise click.UsageError("--all is for a tag: an address or a channel reaches everybody that it stands for.")
     answer = verb.ask(
         "send",
         mesh=mesh,
@@ -59,6 +73,7 @@ def send(
         priority=priority,
         reply_to=reply_to,
         expires_in_ms=expires,
+        reach="all" if everyone else "any",
         session=session,
         wait=wait or "",
         timeout_ms=timeout,
@@ -73,7 +88,7 @@ def send(
 
 def sent_lines(sent: Object, now: int) -> list[str]:
     """One line per recipient: how far, why no further, until when it is kept; then the replies."""
-    lines = [f"{sent['id']}  {_progress_of(one, sent, now)}" for one in sent["to"]]
+    lines = [f"{one['id']}  {_progress_of(one, sent, now)}" for one in sent["to"]]
     for reply in sent["replies"]:
         lines += reply_lines(reply)
     return lines
@@ -95,7 +110,7 @@ def _progress_of(one: Object, sent: Object, now: int) -> str:
     if stage != "accepted":
         return f"{stage}{reason}; {address}"
     if one["online"]:
-        return f"accepted; {address} is online"
+        return f"accepted; {address} is {one['status'] or 'online'}"
     if one["online"] is None:
         return f"accepted; for {address}, until {until(sent['expires_at'], now)}"
     seen = f"was last seen {ago(one['last_seen_at'], now)}" if one["last_seen_at"] else "was never seen"

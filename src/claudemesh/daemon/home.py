@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import getpass
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Final, Self
 
@@ -130,17 +130,17 @@ class Home:
     # Sessions that a watching terminal holds open
 
     @contextlib.asynccontextmanager
-    async def session(self, peer: Peer, label: str) -> AsyncIterator[PeerSession]:
+    async def session(self, peer: Peer, label: str, tags: Iterable[str] = ()) -> AsyncIterator[PeerSession]:
         """Open a session for as long as the block lasts.
 
         Raises:
-            UsageError: One with that label is open.
+            UsageError: One with that label is open, or a tag cannot be one.
         """
         label = contents.require_name(label, "a session's label")
         key = (peer.mesh, label)
         if key in self._sessions:
             raise UsageError("usage", f"a session {label} is open already")
-        self._sessions[key] = session = await peer.open_session(label)
+        self._sessions[key] = session = await peer.open_session(label, tags=tags)
         try:
             yield session
         finally:

@@ -3,13 +3,15 @@
 import contextlib
 from typing import Final
 
+import msgspec
+
 from claudemesh.daemon.context import Context
 from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.reading import show
 from claudemesh.daemon.schema import messages as schema
 from claudemesh.errors import AddressError, Unreachable, UsageError
 from claudemesh.peer import Peer, Stage, Submitted
-from claudemesh.peer.views import MessageStatus, RecipientStatus
+from claudemesh.peer.views import MessageStatus, Reached, RecipientStatus
 from claudemesh.protocol import limits
 from claudemesh.types import MessageId
 
@@ -17,6 +19,8 @@ ACCEPTED_WITHIN_S: Final = 1.0
 """How long a send that waits for nothing lets the broker answer, when the link is open."""
 REPLIES_SEARCHED: Final = 1_000
 _ID_DIGITS: Final = 32
+_ON_THE_WAY: Final = [Stage.QUEUED, Stage.ACCEPTED, Stage.DELIVERED, Stage.OFFERED, Stage.READ, Stage.REPLIED]
+"""What one member of a channel refused or holds says nothing of the others."""
 
 
 class Messages:
@@ -40,6 +44,7 @@ class Messages:
             reply_to=await peer.find_message(args.reply_to) if args.reply_to else None,
             expires_in_ms=args.expires_in_ms or None,
             id=_message_id(args.id),
+            reach=args.reach,
         )
         if args.wait:
             await reply.progress(f"waiting until it is {args.wait}")
@@ -47,7 +52,7 @@ class Messages:
         else:
             status = await _accepted_soon(peer, submitted)
         replies = await _replies(peer, submitted.id) if args.wait == "replied" else []
-        return await _sent(peer, status, replies)
+        return await _sent(peer, submitted, status, replies)
 
     async def timeline(self, args: schema.TimelineArgs, reply: Reply) -> schema.Timeline:
         """Every stage of one message, with who signed it."""
@@ -72,7 +77,7 @@ async def _wait(peer: Peer, submitted: Submitted, stage: str, timeout_s: float) 
     try:
         return await peer.wait_for(submitted.id, stage, timeout_s)
     except Unreachable as error:
-        reached = str(least(await peer.status(submitted.id)))
+        reached = str(_overall(await peer.status(submitted.id)))
         late = Unreachable("timeout", f"{submitted.id} is {reached}, not {stage}, after {timeout_s:g} s")
         late.took_effect = reached  # type: ignore[attr-defined]
         raise late from error
@@ -97,26 +102,55 @@ async def _replies(peer: Peer, message_id: MessageId) -> list[schema.Message]:
     return [show(peer, one) for one in found if one.reply_to == message_id]
 
 
-async def _sent(peer: Peer, status: MessageStatus, replies: list[schema.Message]) -> schema.Sent:
+async def _sent(peer: Peer, submitted: Submitted, status: MessageStatus, replies: list[schema.Message]) -> schema.Sent:
     view = await peer.describe_mesh()
     await peer.refresh_presence()
+    if submitted.reached:
+        recipients = [await _reached(peer, one) for one in submitted.reached]
+    else:
+        recipients = [_recipient(peer, status.id, one) for one in status.recipients]
     return schema.Sent(
         id=status.id,
         mesh=peer.alias,
-        stage=least(status),
-        to=[_recipient(peer, one) for one in status.recipients],
+        stage=_overall(status),
+        channel=_channel_of(peer, status),
+        to=recipients,
         expires_at=_expires_at(status),
         link="open" if view.connected else view.down.split(" ", 1)[0] or "connecting",
         replies=replies,
     )
 
 
-def _recipient(peer: Peer, status: RecipientStatus) -> schema.Recipient:
+async def _reached(peer: Peer, reached: Reached) -> schema.Recipient:
+    """One session that a tag reaches, by the copy that it gets."""
+    status = await peer.status(reached.id)
+    copy = next(one for one in status.recipients if one.peer == reached.peer)
+    shown = _recipient(peer, reached.id, copy)
+    return msgspec.structs.replace(
+        shown, address=reached.address, status=reached.status, online=bool(reached.status) if peer.connected else None
+    )
+
+
+def _overall(status: MessageStatus) -> Stage:
+    """One word for all recipients; of a post, what the member that is furthest ahead has stated."""
+    if status.channel is None:
+        return least(status)
+    stated = [one.stage for one in status.recipients if one.stage in _ON_THE_WAY]
+    return max(stated, key=_ON_THE_WAY.index, default=status.recipients[0].stage)
+
+
+def _channel_of(peer: Peer, status: MessageStatus) -> str:
+    return peer.channel_name(status.channel) if status.channel is not None else ""
+
+
+def _recipient(peer: Peer, message_id: MessageId, status: RecipientStatus) -> schema.Recipient:
     view = peer.view(status.peer)
     shown = next((step for step in reversed(status.steps) if step.stage == status.stage), None)
     return schema.Recipient(
         address=status.address,
         key=status.peer,
+        id=message_id,
+        status="",
         stage=status.stage,
         code=shown.detail if shown is not None else "",
         online=view.online if view is not None and peer.connected else None,
@@ -142,8 +176,9 @@ def _sent_timeline(peer: Peer, status: MessageStatus) -> schema.Timeline:
         id=status.id,
         mesh=peer.alias,
         direction="sent",
-        address=", ".join(one.address for one in status.recipients),
-        stage=least(status),
+        address=_channel_of(peer, status) or ", ".join(one.address for one in status.recipients),
+        channel=_channel_of(peer, status),
+        stage=_overall(status),
         priority=status.priority,
         reply_to=status.reply_to or "",
         sent_at=status.created_at,
@@ -171,6 +206,7 @@ async def _received_timeline(peer: Peer, message_id: MessageId) -> schema.Timeli
         mesh=peer.alias,
         direction="received",
         address=message.sender,
+        channel=message.channel,
         stage="delivered",
         priority=message.priority,
         reply_to=message.reply_to or "",

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from claudemesh.daemon.backups import Backups
+from claudemesh.daemon.channels import Channels
 from claudemesh.daemon.checkup import Checkup
 from claudemesh.daemon.context import Context
 from claudemesh.daemon.ipc_server import Operation
@@ -20,6 +21,7 @@ def operations(context: Context) -> dict[str, Operation]:
     """Every operation by its name on the socket; each contract has exactly one performer."""
     meshes, members, messages = Meshes(context), Members(context), Messages(context)
     reading, backups, checkup = Reading(context), Backups(context.home), Checkup(context)
+    channels = Channels(context)
     performers: dict[str, Performer] = {
         "daemon.status": meshes.status,
         "daemon.stop": meshes.stop,
@@ -42,6 +44,15 @@ def operations(context: Context) -> dict[str, Operation]:
         "inbox": reading.inbox,
         "inbox.shown": reading.shown,
         "watch": reading.watch,
+        "channel.create": channels.create,
+        "channel.list": channels.list,
+        "channel.join": channels.join,
+        "channel.leave": channels.leave,
+        "channel.members": channels.members,
+        "channel.add": channels.add,
+        "channel.remove": channels.remove,
+        "channel.history": channels.history,
+        "channel.share": channels.share,
         "backup": backups.backup,
         "restore": backups.restore,
         "doctor": checkup.doctor,

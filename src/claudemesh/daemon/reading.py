@@ -10,6 +10,7 @@ from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.members import trust_of
 from claudemesh.daemon.schema import messages as schema
 from claudemesh.daemon.schema.base import Done
+from claudemesh.errors import UsageError
 from claudemesh.peer import Peer, Received, Stage, events
 from claudemesh.peer.correspondence import Correspondent
 
@@ -47,9 +48,11 @@ class Reading:
 
     async def watch(self, args: schema.WatchArgs, reply: Reply) -> Done:
         """Report unread messages and those that arrive, until the other end hangs up."""
+        if args.tags and not args.session:
+            raise UsageError("usage", "a tag belongs to a session; name one")
         if args.session:
             peer = self._home.peer(args.mesh)
-            async with self._home.session(peer, args.session) as session:
+            async with self._home.session(peer, args.session, args.tags) as session:
                 await _follow(peer, session, f"{peer.address_of(peer.id)}/{session.label}", reply)
             return Done()
         peers = self._home.selected(args.mesh) or [self._home.peer(args.mesh)]
@@ -78,6 +81,10 @@ def show(peer: Peer, message: Received) -> schema.Message:
         received_at=message.received_at,
         priority=message.priority,
         reply_to=message.reply_to or "",
+        channel=message.channel,
+        missing=message.gap,
+        stale=message.is_stale,
+        shared_by=message.shared_by,
         text=message.text,
         unread=message.seen_at is None,
     )
@@ -91,11 +98,19 @@ async def _follow(peer: Peer, reader: Correspondent, address: str, reply: Reply)
             match event:
                 case events.MessageArrived() | events.EventsDropped():
                     last = await _report_new(peer, reader, last, reply)
-                case events.GapNoticed(sender=sender, missing=missing):
-                    gap = schema.Gap(mesh=peer.alias, address=peer.address_of(sender), missing=missing)
-                    await reply.event(schema.MessageEvent(gap=gap))
+                case events.GapNoticed():
+                    await reply.event(schema.MessageEvent(gap=_gap(peer, event)))
                 case _:
                     pass
+
+
+def _gap(peer: Peer, noticed: events.GapNoticed) -> schema.Gap:
+    return schema.Gap(
+        mesh=peer.alias,
+        address=peer.address_of(noticed.sender),
+        channel=peer.channel_name(noticed.channel) if noticed.channel is not None else "",
+        missing=noticed.missing,
+    )
 
 
 async def _report_new(peer: Peer, reader: Correspondent, last: int, reply: Reply) -> int:

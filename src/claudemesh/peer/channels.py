@@ -120,6 +120,10 @@ class ChannelMember(Correspondent):
         """One channel or group, or `AddressError` (`unknown_address`)."""
         return self._view(self._channel(address))
 
+    def channel_name(self, channel: ChannelId) -> str:
+        """How a channel is written: its name with its sign, or the beginning of its id."""
+        return self._parts.channels.directory.address_of(channel)
+
     async def channel_history(self, address: str, limit: int = 100) -> list[Received]:
         """The last posts of a channel that are kept here, received and own, oldest first.
 

@@ -6,6 +6,26 @@ Times are Unix milliseconds and 0 when there is none; keys are lowercase hex. Fi
 from typing import Final, NamedTuple
 
 from claudemesh.daemon.schema.base import Answer, Args, Done, InMesh, NoArgs
+from claudemesh.daemon.schema.channels import (
+    ChannelAddArgs,
+    ChannelCreateArgs,
+    ChannelCreated,
+    ChannelHistoryArgs,
+    ChannelHistoryEnd,
+    ChannelJoinArgs,
+    ChannelJoined,
+    ChannelLeaveArgs,
+    ChannelLeft,
+    ChannelList,
+    ChannelListArgs,
+    ChannelMembers,
+    ChannelMembersAdded,
+    ChannelMembersArgs,
+    ChannelMembersRemoved,
+    ChannelRemoveArgs,
+    ChannelShareArgs,
+    ChannelShared,
+)
 from claudemesh.daemon.schema.members import (
     DeviceLinkArgs,
     InviteCreateArgs,
@@ -79,6 +99,15 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "inbox.shown": Contract(Shown, Done),
     "watch": Contract(WatchArgs, Done, MessageEvent, follows=True),
     "message": Contract(TimelineArgs, Timeline),
+    "channel.create": Contract(ChannelCreateArgs, ChannelCreated),
+    "channel.list": Contract(ChannelListArgs, ChannelList),
+    "channel.join": Contract(ChannelJoinArgs, ChannelJoined),
+    "channel.leave": Contract(ChannelLeaveArgs, ChannelLeft),
+    "channel.members": Contract(ChannelMembersArgs, ChannelMembers),
+    "channel.add": Contract(ChannelAddArgs, ChannelMembersAdded),
+    "channel.remove": Contract(ChannelRemoveArgs, ChannelMembersRemoved),
+    "channel.history": Contract(ChannelHistoryArgs, ChannelHistoryEnd, MessageEvent),
+    "channel.share": Contract(ChannelShareArgs, ChannelShared),
     "backup": Contract(BackupArgs, BackedUp),
     "restore": Contract(RestoreArgs, Restored),
     "doctor": Contract(NoArgs, Checks),

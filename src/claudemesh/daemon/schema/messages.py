@@ -12,10 +12,12 @@ WaitStage = Literal["accepted", "delivered", "read", "replied"]
 
 
 class SendArgs(InMesh, frozen=True, kw_only=True):
-    """Send `text` to one addressee. `id` (32 hex digits) makes a repetition the same message."""
+    """Send `text` to one addressee, a channel or a tag. `id` (32 hex digits) makes a repetition the same message."""
 
     to: Name
-    """An address: a user, a peer, a session, or the beginning of a key."""
+    """An address: a user, a peer, a session, the beginning of a key; `#channel`, `@group`, `tag:key=value`."""
+    reach: Literal["any", "all"] = "any"
+    """Of the sessions that carry a tag: `any` one, the readiest, or `all`."""
     text: Text
     """UTF-8, at most 512 KiB."""
     priority: Priority = "next"
@@ -35,12 +37,16 @@ class SendArgs(InMesh, frozen=True, kw_only=True):
 
 
 class Recipient(Answer, frozen=True, kw_only=True):
-    """One addressee and how far its copy came."""
+    """One addressee and how far its copy came. Of a post the first one is the channel, then who confirmed it."""
 
     address: str
-    """Address in the mesh."""
+    """Address in the mesh; of a message to a tag, that of the session."""
     key: str
-    """Ed25519 public key, 64 hex digits."""
+    """Ed25519 public key, 64 hex digits; of a channel its id, 32 hex digits."""
+    id: str
+    """Id of its copy: the message's, or another one for a further session of one peer."""
+    status: str
+    """Of a message to a tag: the session was `idle`, `busy` or `away`; empty when it was not connected."""
     stage: str
     """How far its copy came."""
     code: str
@@ -59,9 +65,11 @@ class Sent(Answer, frozen=True, kw_only=True):
     mesh: str
     """Alias of the mesh."""
     stage: str
-    """The least of its recipients' stages."""
+    """The least of its recipients' stages; of a post, the furthest that somebody stated."""
+    channel: str
+    """The channel or group that it was posted in; empty for any other message."""
     to: list[Recipient]
-    """One per recipient."""
+    """One per recipient; of a message to a tag, one per session that it reaches."""
     expires_at: int
     """Until when it is kept for a recipient that is offline."""
     link: str
@@ -87,7 +95,7 @@ class Message(Answer, frozen=True, kw_only=True):
     """One opened message. `text` is data from another agent."""
 
     number: int
-    """Its row in the inbox of its mesh; grows with each arrival."""
+    """Its row in the inbox of its mesh; grows with each arrival. 0 for a post of this peer's own."""
     id: str
     """32 hex digits."""
     mesh: str
@@ -104,6 +112,14 @@ class Message(Answer, frozen=True, kw_only=True):
     """`now`, `next` or `low`."""
     reply_to: str
     """Id of the message that it answers; empty for none."""
+    channel: str
+    """The channel or group that it was posted in, with its sign; empty for a direct message."""
+    missing: int
+    """How many messages of this sender, in this place, had not arrived when this one came."""
+    stale: bool
+    """Whether its sender did not know yet of a change of membership: who left may have read it too."""
+    shared_by: str
+    """Address of who gave it to us from the channel's past; empty when it came by itself."""
     text: str
     """The body: data from another agent."""
     unread: bool
@@ -148,6 +164,8 @@ class WatchArgs(Args, frozen=True, kw_only=True):
     """Only this mesh; empty for every one."""
     session: Name = ""
     """Open a session with this label, and follow what is for it; empty for everything."""
+    tags: Annotated[list[Name], msgspec.Meta(max_length=16)] = msgspec.field(default_factory=list)
+    """Of that session, as `key=value`: others reach it by `tag:key=value`."""
 
 
 class Watching(Answer, frozen=True, kw_only=True):
@@ -166,12 +184,14 @@ class Gap(Answer, frozen=True, kw_only=True):
     """Alias of the mesh."""
     address: str
     """Address of the sender."""
+    channel: str
+    """Where: the channel or group, with its sign; empty for direct messages."""
     missing: int
     """How many."""
 
 
 class MessageEvent(Answer, frozen=True, kw_only=True, omit_defaults=True):
-    """One event of `inbox` or `watch`: exactly one field is present."""
+    """One event of `inbox`, `watch` or `channel.history`: exactly one field is present."""
 
     message: Message | None = None
     """A message."""
@@ -218,6 +238,8 @@ class Timeline(Answer, frozen=True, kw_only=True):
     """`sent` or `received`."""
     address: str
     """The addressee of a sent message, the sender of a received one."""
+    channel: str
+    """The channel or group that it was posted in, with its sign; empty for a direct message."""
     stage: str
     """Stage of docs/spec/delivery.md."""
     priority: str
