@@ -55,6 +55,7 @@ class NameBook:
         self._changed = asyncio.Event()
         self._resolved: dict[str, Target] = {}
         self._known: list[KnownPeer] | None = None
+        self._frozen_bearers: dict[str, frozenset[UserId]] | None = None
         self._addresses: dict[PeerId, str] | None = None
         self._resolved_at = -1
 
@@ -121,12 +122,15 @@ class NameBook:
 
     def _forget(self) -> None:
         self._known = None
+        self._frozen_bearers = None
         self._addresses = None
         self._resolved.clear()
 
     def bearers(self) -> dict[str, frozenset[UserId]]:
         """For each name, every user that ever used it."""
-        return {name: frozenset(users) for name, users in self._bearers.items()}
+        if self._frozen_bearers is None:
+            self._frozen_bearers = {name: frozenset(users) for name, users in self._bearers.items()}
+        return self._frozen_bearers
 
     def known_peers(self) -> list[KnownPeer]:
         """Every active peer of the roster with its names, this one among them."""

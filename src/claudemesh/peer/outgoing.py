@@ -128,9 +128,9 @@ class Outgoing:
             room = self._pace.allowance(self._runtime.now(), self._runtime.tempo.in_flight - len(self._flights))
             if room <= 0:
                 return
-            skip = {flight.row.id for flight in self._flights.values()}
+            skip, limit = {flight.row.id for flight in self._flights.values()}, min(room, SEAL_BATCH)
             rows = await self._journal.read(
-                partial(outbox.load_open, mesh=self._membership.mesh, skip=skip, limit=min(room, SEAL_BATCH))
+                partial(outbox.load_open, mesh=self._membership.mesh, skip=skip, limit=limit)
             )
             if not rows:
                 return
@@ -139,6 +139,8 @@ class Outgoing:
                 self._flights[flight.row.message_id, flight.row.peer] = flight
             await self._submit(line, [flight for flight in flights if not await self._ended_early(flight)])
             self._pace.spend(len(flights), self._runtime.now())
+            if len(rows) < limit:
+                return  # what was added meanwhile has woken this task again
 
     async def _ended_early(self, flight: Flight) -> bool:
         """Settle a row whose time or recipient is gone before it was sealed."""

@@ -34,10 +34,6 @@ class Reader:
                 while True:
                     arrived.clear()
                     rows = await self._load(after)
-                    if not rows:
-                        await self._mark(taken)
-                        await arrived.wait()
-                        continue
                     for row in rows:
                         after = row.id
                         if row.reply_to in parts.tracker.asked:
@@ -46,6 +42,9 @@ class Reader:
                         taken.append(row.id)
                         if len(taken) >= MARK_BATCH:
                             await self._mark(taken)
+                    if len(rows) < READ_BATCH and not arrived.is_set():
+                        await self._mark(taken)
+                        await arrived.wait()
         finally:
             with suppress(Exception):  # the journal may be closed by now; then they are yielded again
                 await self._mark(taken)

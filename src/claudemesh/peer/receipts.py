@@ -49,8 +49,8 @@ class ReceiptSender:
             await self._due.wait()
             await self._gather()
             try:
-                while await self._enqueue():
-                    self._outbox_changed()
+                while await self._enqueue() == MAX_DUE_PER_ROUND:
+                    pass
             except LocalError:  # the disk is full: they stay due
                 await asyncio.sleep(self._runtime.tempo.disk_retry_ms / 1000)
                 self._due.set()
@@ -83,6 +83,7 @@ class ReceiptSender:
             inbox.drop_receipts_due(connection, mesh, due)
 
         await self._journal.write(write)
+        self._outbox_changed()
         return len(due)
 
     def _drafts(self, due: list[ReceiptDue]) -> list[Draft]:
