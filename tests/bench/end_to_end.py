@@ -28,6 +28,7 @@ MANY_JOIN_AT_ONCE = {"claims_per_minute_per_invite": 1_000, "claims_per_minute_p
 def measure() -> dict[str, Figure]:
     """Found a mesh of 100, then let every peer write 1,000 messages to the others."""
     processes.raise_file_limit(20 * PEERS + 1_000)
+    floor_s = _crypto_floor_us() * PEERS * MESSAGES / PROCESSES / 1e6
     with processes.directory() as path, processes.broker(path, limits=MANY_JOIN_AT_ONCE) as broker:
         link = transport.run(_found(directory_of(path, 0), broker.url, PEERS - 1))
         workers = [_start(at * PEERS // PROCESSES, PEERS // PROCESSES) for at in range(PROCESSES)]
@@ -43,7 +44,12 @@ def measure() -> dict[str, Figure]:
     cpu = sum(result["cpu_s"] for result in results)
     note = f"{sum(result['repeated'] for result in results)} surfaced twice; {PROCESSES} processes beside the broker"
     return {
-        "e2e_100x1000_s": Figure(round(seconds, 1), "s", note=f"{delivered / seconds:,.0f} messages/s"),
+        "e2e_100x1000_s": Figure(
+            round(seconds, 1),
+            "s",
+            round(floor_s, 1),
+            f"{delivered / seconds:,.0f} messages/s; floor: seal and open alone",
+        ),
         "e2e_delivered": Figure(
             delivered, "messages", note=f"of {PEERS * MESSAGES:,}; {note}; broker CPU {spent:.0f} s, peers {cpu:.0f} s"
         ),
@@ -64,6 +70,15 @@ async def _found(directory: Path, url: str, uses: int) -> str:
 async def _invite(peer: Peer, uses: int) -> str:
     link, _ = await peer.invite(uses=uses)
     return link
+
+
+def _crypto_floor_us() -> float:
+    """What sealing and opening one message costs each of as many processes at the same time."""
+    command = [sys.executable, "-m", "tests.bench.crypto_floor"]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=processes.ROOT) for _ in range(PROCESSES)
+    ]
+    return sum(float(one.communicate()[0]) for one in running) / PROCESSES
 
 
 def _start(first: int, count: int) -> "subprocess.Popen[str]":
