@@ -247,7 +247,7 @@ class AddressError(ClaudemeshError):
 
     exit_code = 4
     CODES: ClassVar[dict[str, str]] = {
-        "unknown_address": "List the peers with `claudemesh peers`.",
+        "unknown_address": "List the peers with `claudemesh peers`, the channels with `claudemesh channel list`.",
         "ambiguous_address": "Use the longer form of one of the candidates, or the first 8 digits of its key.",
         "name_taken": "A channel has that name, or one that looks the same: choose another.",
         "not_joined": "Only members read and write there: join it, or ask one of them to add you.",
