@@ -4,8 +4,10 @@ import pytest
 
 from claudemesh.cli.channel import created_lines, removed_lines, signed
 from claudemesh.cli.durations import parse_duration
+from claudemesh.cli.inbox import block, show_event
 from claudemesh.cli.output import ago, span, table, until
 from claudemesh.cli.send import sent_lines
+from claudemesh.cli.verb import Verb
 from claudemesh.errors import UsageError
 
 NOW = 1_795_000_000_000
@@ -142,12 +144,57 @@ def test_a_removal_says_whether_the_secret_is_replaced_already() -> None:
     assert later.endswith("before the next post")
 
 
+def test_a_post_is_shown_with_its_channel_and_its_marks() -> None:
+    """What this machine worked out about a post stands in the labels, not in the text."""
+    shown = block(MESSAGE | {"channel": "#deploys", "missing": 2, "stale": True, "shared_by": "carol.tower"})
+
+    labels = [line.partition(":")[0] for line in shown.split("\n") if not line.startswith(("| ", "---"))]
+    assert {"channel", "missing", "stale", "shared by"} <= set(labels)
+    assert "reply with: claudemesh send '#deploys' --reply-to" in shown
+
+
+def test_a_direct_message_has_no_mark_that_does_not_apply() -> None:
+    """No empty label, and its answer goes to its sender."""
+    shown = block(MESSAGE)
+
+    assert not any(mark in shown for mark in ("channel:", "missing:", "stale:", "shared by:"))
+    assert "reply with: claudemesh send bob.desktop --reply-to" in shown
+
+
+@pytest.mark.parametrize(("channel", "place"), [("", ""), ("#deploys", " in #deploys")])
+def test_a_gap_says_whose_and_where(channel: str, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes to standard error: it is our word, and no message."""
+    gap = {"mesh": "team", "address": "bob.desktop", "channel": channel, "missing": 3}
+
+    show_event(Verb(as_json=False, verbose=False), {"gap": gap})
+
+    written = capsys.readouterr()
+    assert written.err == f"3 messages from bob.desktop{place} are missing so far\n"
+    assert written.out == ""
+
+
 def test_a_table_shows_a_cell_as_data() -> None:
     """One row of input is one row of output, whatever a name holds."""
     lines = table(("A", "B"), [("x\ny", "z"), ("\x1b[31m", "")])
 
     assert len(lines) == 3
     assert "\x1b" not in "".join(lines)
+
+
+MESSAGE: dict[str, object] = {
+    "number": 1,
+    "id": "0f" * 16,
+    "mesh": "team",
+    "sender": {"address": "bob.desktop", "key": "ab" * 32, "session": "", "trust": "pinned"},
+    "priority": "next",
+    "sent_at": NOW,
+    "reply_to": "",
+    "channel": "",
+    "missing": 0,
+    "stale": False,
+    "shared_by": "",
+    "text": "v1 is out",
+}
 
 
 def sent(
