@@ -207,7 +207,7 @@ def added_lines(answer: Object) -> Iterator[str]:
     """Who is new."""
     name = visible(answer["channel"]["name"])
     if not answer["added"]:
-        yield f"nobody is new in {name}"
+        yield f"nobody was added: they are in {name} already"
         return
     yield f"added to {name}: {_listed(answer['added'])}"
     command = f"claudemesh channel share '{channel_label(answer['channel']['name'])}' PEER"
@@ -218,7 +218,7 @@ def removed_lines(answer: Object) -> Iterator[str]:
     """Who is out, and what that is worth already."""
     name = visible(answer["channel"]["name"])
     if not answer["removed"]:
-        yield f"nobody was removed: not in {name}"
+        yield f"nobody was removed: they are not in {name}"
         return
     secret = "its secret is replaced" if answer["rotated"] else "its secret is replaced before the next post"
     yield f"removed from {name}: {_listed(answer['removed'])}; {secret}"

@@ -61,14 +61,14 @@ class Channels:
     async def add(self, args: schema.ChannelAddArgs, reply: Reply) -> schema.ChannelMembersAdded:
         """Add the peers that an address stands for."""
         peer = self._home.peer(args.mesh)
-        await reply.progress("adding to the roster who is in it now")
+        await reply.progress("adding the new members to the roster")
         added = await peer.add_to_channel(args.channel, args.member)
         return schema.ChannelMembersAdded(mesh=peer.alias, channel=_now(peer, args), added=_addresses(peer, added))
 
     async def remove(self, args: schema.ChannelRemoveArgs, reply: Reply) -> schema.ChannelMembersRemoved:
         """Take the peers that an address stands for out, and replace the secret."""
         peer = self._home.peer(args.mesh)
-        await reply.progress("adding to the roster who is not in it any more, and replacing the secret")
+        await reply.progress("removing them in the roster, and replacing the secret")
         done = await peer.remove_from_channel(args.channel, args.member)
         removed = _addresses(peer, done.peers)
         return schema.ChannelMembersRemoved(
