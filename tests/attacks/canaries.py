@@ -14,6 +14,10 @@ MARK: Final = "Kanarienvogel7Qz"
 """Part of every canary text, name and path, so that one search finds any of them."""
 
 
+CHANNEL_MARK: Final = MARK.lower()
+"""The same in channels' and groups' names, which have no capitals."""
+
+
 def canary(purpose: str) -> str:
     """A text that is recognised wherever it turns up."""
     return f"{MARK}-{purpose}"
@@ -42,7 +46,7 @@ class Canaries:
             self.secrets[f"user key of {purpose}"] = user.secret[:32]
 
     def needles(self) -> dict[str, bytes]:
-        return {"a canary text": MARK.encode(), **self.secrets}
+        return {"a canary text": MARK.encode(), "a canary channel": CHANNEL_MARK.encode(), **self.secrets}
 
     def found_in_bytes(self, haystack: bytes) -> set[str]:
         return search_bytes(haystack, self.needles())

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from claudemesh.cli.main import VERBS
-from tests.attacks.canaries import MARK, Canaries, canary, dump_memory
+from tests.attacks.canaries import CHANNEL_MARK, MARK, Canaries, canary, dump_memory
 from tests.attacks.recording_proxy import RecordingProxy
 from tests.attacks.search import search_file
 from tests.processes import BrokerProcess, Machine, free_port, machine
@@ -42,6 +42,7 @@ class Household:
         device = self._link(bob, "a device link", "device", "link")
         phone.ok("join", "-", "--device", canary("phone"), stdin=device)
         self._converse(alice, bob, team)
+        self._use_channels(alice, bob)
         self._look_around(alice, bob, team)
         self._keep_keys(alice, bob)
         self._move_a_local_mesh(carol)
@@ -63,6 +64,24 @@ class Household:
         watching = bob.start("watch", "--json")
         alice.ok("send", to_bob, canary("while watching"), "--wait", "delivered", "--mesh", team)
         watching.terminate()
+
+    def _use_channels(self, alice: Machine, bob: Machine) -> None:
+        deploys, salaries, reviewers = (f"{CHANNEL_MARK}-{name}" for name in ("deploys", "salaries", "reviewers"))
+        member = canary("bob")
+        alice.ok("channel", "create", deploys, "--topic", canary("what goes out"))
+        alice.ok("channel", "create", salaries, "--private")
+        alice.ok("channel", "add", salaries, member)
+        alice.ok("group", "create", reviewers)
+        alice.ok("group", "add", reviewers, member)
+        for address in (f"#{deploys}", f"#{salaries}", f"@{reviewers}"):
+            alice.ok("send", address, canary("a post"))
+        alice.ok("channel", "share", salaries, member)
+        assert alice.run("channel", "history", salaries, "--json").exit_code == 0
+        for verb in ("members", "leave"):
+            alice.ok("channel", verb, salaries)
+        alice.ok("group", "remove", reviewers, member)
+        for kind in ("channel", "group"):
+            bob.ok(kind, "list")
 
     def _look_around(self, alice: Machine, bob: Machine, team: str) -> None:
         for words in ("mesh list", f"mesh show {team}", "peers", "whoami", "invite list", "doctor"):
