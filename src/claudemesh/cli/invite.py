@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import click
 
 from claudemesh.cli.durations import Duration
-from claudemesh.cli.output import clock, table
+from claudemesh.cli.output import clock, fingerprint, table
 from claudemesh.cli.qr import check_qr_target, show_qr
+from claudemesh.cli.roster import rotated_lines
 from claudemesh.cli.verb import Verb, mesh_option, verb
 from claudemesh.daemon.ipc import Object
 from claudemesh.daemon.rendering import visible
@@ -47,13 +48,14 @@ def list_invites(verb: Verb, mesh: str) -> None:
     verb.answer(verb.ask("invite.list", mesh=mesh), _listed)
 
 
-@invite.command(epilog="Example: claudemesh invite revoke 3f9a02c7")
+@invite.command(epilog="Example: claudemesh invite revoke 3f9a02c7 --with-members")
 @click.argument("invite_id", metavar="ID")
+@click.option("--with-members", is_flag=True, help="The link leaked: also remove everybody who joined by it.")
 @mesh_option
 @verb
-def revoke(verb: Verb, invite_id: str, mesh: str) -> None:
-    """Revoke an invite: its link is dead for every peer. Those who joined by it stay."""
-    verb.answer(verb.ask("invite.revoke", mesh=mesh, invite=invite_id), _revoked)
+def revoke(verb: Verb, invite_id: str, with_members: bool, mesh: str) -> None:
+    """Revoke an invite: its link is dead for every peer. Those who joined by it stay, without --with-members."""
+    verb.answer(verb.ask("invite.revoke", mesh=mesh, invite=invite_id, with_members=with_members), _revoked)
 
 
 def link_lines(answer: Object) -> Iterator[str]:
@@ -82,3 +84,9 @@ def _listed(answer: Object) -> list[str]:
 
 def _revoked(answer: Object) -> Iterator[str]:
     yield f"revoked {answer['id'][:8]} in {visible(answer['mesh'])}"
+    for peer in answer["removed"]:
+        yield f"  removed {visible(peer['address'])}  key {fingerprint(peer['key'])}"
+    for peer in answer["kept"]:
+        yield f"  kept {visible(peer['address'])}: only an owner removes it"
+    if answer["removed"]:
+        yield from rotated_lines(answer["rotated"])

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 import click
@@ -36,9 +37,20 @@ VERBS: Final[dict[str, Entry]] = {
     "message": Entry("message", "message", "Show the timeline of one message: where it is, and who says so."),
     "whoami": Entry("peers", "whoami", "Show your addresses and keys."),
     "verify": Entry("peers", "verify", "Show the safety number to compare with a peer by voice."),
-    "mesh": Entry("mesh", "mesh", "Create, list, show, leave or move a mesh."),
+    "mesh": Entry("mesh", "mesh", "Create, list, show, leave or move a mesh; read its history; resolve a freeze."),
     "channel": Entry("channel", "channel", "Create, list, join or leave a channel; its members and history."),
     "group": Entry("group", "group", "Create, list, join or leave a group; its members."),
+    "revoke": Entry("roster", "revoke", "Remove a peer, or a user with every device, from a mesh."),
+    "role": Entry("roster", "role", "Make a peer a member, admin or owner."),
+    "grant": Entry("grants", "grant", "Let a peer or user do something on this machine, or with --revoke no more."),
+    "grants": Entry("grants", "grants", "Show what other peers may do on this machine."),
+    "block": Entry("grants", "block", "Take nothing more from a peer or user."),
+    "unblock": Entry("grants", "unblock", "Lift every block of a peer or user."),
+    "session": Entry("session", "session", "Hand a session to a container or CI job; list and end such sessions."),
+    "rekey": Entry("roster", "rekey", "Replace this machine's box key, because somebody may have copied it."),
+    "recover": Entry(
+        "roster", "recover", "Take a mesh back by the recovery words that were printed when it was created."
+    ),
     "device": Entry("device", "device", "Link another device of yours."),
     "backup": Entry("backup", "backup", "Write an encrypted copy of your keys."),
     "restore": Entry("backup", "restore", "Bring back the keys of a backup."),
@@ -75,8 +87,17 @@ class LazyGroup(click.Group):
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--session",
+    "session_file",
+    type=click.Path(path_type=Path),
+    envvar="CLAUDEMESH_SESSION",
+    metavar="FILE",
+    help="Speak as a session that was handed out: only `send`, and needs no daemon.",
+)
 @click.version_option(__version__, message="claudemesh %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context, session_file: Path | None) -> None:
     """A wire between coding agents: end-to-end encrypted messages by name.
 
     Every command takes --json; docs/cli.md is the reference. Exit codes: 0 done, 1 defect, 2 usage,
@@ -87,6 +108,7 @@ def cli() -> None:
              claudemesh invite              # on the other side: claudemesh join LINK
              claudemesh send bob.desktop "the build is green"
     """
+    ctx.obj = session_file
 
 
 def main() -> NoReturn:

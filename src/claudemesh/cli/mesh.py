@@ -1,10 +1,11 @@
-"""`claudemesh mesh`: create, list, show, leave, move."""
+"""`claudemesh mesh`: create, list, show, leave, move; its history and heads are in `cli.heads`."""
 
 from collections.abc import Iterator
 
 import click
 
 from claudemesh.cli.completing import complete_mesh
+from claudemesh.cli.heads import heads, log, trust
 from claudemesh.cli.output import ago, bad, fingerprint, good, now_ms, table
 from claudemesh.cli.verb import Verb, verb
 from claudemesh.daemon.ipc import Object
@@ -13,7 +14,7 @@ from claudemesh.daemon.rendering import visible
 
 @click.group(epilog="Example: claudemesh mesh create team --broker wss://mesh.example.org/ws")
 def mesh() -> None:
-    """Create, list, show, leave or move a mesh."""
+    """Create, list, show, leave or move a mesh; read its history; resolve a freeze."""
 
 
 @mesh.command(epilog="Example: claudemesh mesh create team --broker wss://mesh.example.org/ws")
@@ -71,11 +72,18 @@ def move(verb: Verb, alias: str, url: str) -> None:
     verb.answer(verb.ask("mesh.move", mesh=alias, broker_url=url), _moved)
 
 
+mesh.add_command(log)
+mesh.add_command(heads)
+mesh.add_command(trust)
+
+
 def _created(answer: Object) -> Iterator[str]:
     yield f"created {visible(answer['mesh']['alias'])}; you are its owner, {visible(answer['mesh']['address'])}"
     if answer["recovery_words"]:
         yield "recovery words (shown once; whoever has them can take the mesh over):"
         yield f"  {answer['recovery_words']}"
+        yield "  to be written down with them: the mesh id and the broker"
+        yield f"  {answer['mesh']['id'][:32]}  {visible(answer['mesh']['broker_url'])}"
     yield "next: claudemesh invite"
 
 
@@ -102,7 +110,7 @@ def _shown(answer: Object) -> Iterator[str]:
     yield f"by voice  {answer['head_number']}"
     yield f"peers     {one['members']}   unread {one['unread']}   queued {one['queued']}"
     if answer["conflict"]:
-        yield bad("frozen: the broker contradicted itself. The proof:")
+        yield bad("frozen: the broker contradicted itself; see claudemesh mesh heads. The proof:")
         for name, value in answer["conflict"].items():
             yield f"  {visible(str(name))}: {visible(str(value))}"
 

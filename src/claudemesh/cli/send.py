@@ -65,11 +65,20 @@ def send(
     """
     if everyone and not to.strip().startswith(_TAG):
         raise click.UsageError("--all is for a tag: an address or a channel reaches everybody that it stands for.")
+    body = _from_input() if text == "-" else _checked(text)
+    if verb.session_file is not None:
+        if wait not in (None, "accepted") or session or mesh:
+            raise UsageError("usage", "a session that was handed out waits for `accepted`, in its own mesh")
+        from claudemesh.daemon.restricted import send as send_restricted  # imports what only this needs
+
+        sent = send_restricted(verb.session_file, to, body, priority, reply_to, expires)  # type: ignore[arg-type]
+        verb.answer(sent, lambda one: sent_lines(one, now_ms()))
+        return
     answer = verb.ask(
         "send",
         mesh=mesh,
         to=to,
-        text=_from_input() if text == "-" else _checked(text),
+        text=body,
         priority=priority,
         reply_to=reply_to,
         expires_in_ms=expires,

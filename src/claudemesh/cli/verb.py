@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -13,6 +14,7 @@ from claudemesh.daemon import launch
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.ipc import Object
 from claudemesh.daemon.rendering import visible
+from claudemesh.errors import UsageError
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,18 +33,22 @@ TOOK_EFFECT: Final = {
 class Verb:
     """One run of a verb: how it was asked to speak, and its way to the daemon."""
 
-    def __init__(self, as_json: bool, verbose: bool) -> None:
+    def __init__(self, as_json: bool, verbose: bool, session_file: Path | None = None) -> None:
         self.as_json = as_json
+        self.session_file = session_file
+        """The file of a session that was handed out: it speaks for itself, and has no daemon."""
         self.config = ConfigDir.of_environment()
         self._shows_progress = verbose or (sys.stderr.isatty() and not as_json)
 
     def ask(self, op: str, /, **args: Any) -> Object:
         """One operation of the daemon, which is started when it does not run."""
+        self._require_daemon()
         with launch.connect(self.config, self.progress) as daemon:
             return daemon.call(op, args, self._progress_event)
 
     def follow(self, op: str, on_event: Callable[[Object], None], /, **args: Any) -> Object:
         """An operation that reports events, then an answer."""
+        self._require_daemon()
         with launch.connect(self.config, self.progress) as daemon:
             events = daemon.stream(op, args, self._progress_event)
             while True:
@@ -70,6 +76,10 @@ class Verb:
         if self._shows_progress:
             click.echo(f"… {visible(text)}", err=True)
 
+    def _require_daemon(self) -> None:
+        if self.session_file is not None:
+            raise UsageError("usage", "a session that was handed out can only send (--session, CLAUDEMESH_SESSION)")
+
     def _progress_event(self, event: Object) -> None:
         total = event.get("total")
         self.progress(str(event.get("text", "")) + (f" ({event.get('done')} of {total})" if total else ""))
@@ -82,7 +92,8 @@ def verb(function: F) -> F:
     @click.option("--verbose", "-v", is_flag=True, help="Say on standard error what takes time.")
     @functools.wraps(function)
     def run(as_json: bool, verbose: bool, **options: Any) -> Any:
-        return function(Verb(as_json, verbose), **options)
+        session_file = click.get_current_context().find_root().obj
+        return function(Verb(as_json, verbose, session_file), **options)
 
     return run  # type: ignore[return-value]
 

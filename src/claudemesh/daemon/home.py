@@ -11,8 +11,8 @@ from typing import Final, Self
 from claudemesh import transport
 from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.errors import AddressError, ClaudemeshError, Unreachable, UsageError
-from claudemesh.peer import Peer, Runtime, contents, founding
-from claudemesh.peer.config import Config
+from claudemesh.peer import Peer, Recovered, Runtime, contents, founding, recovering
+from claudemesh.peer.config import Config, MeshKeys
 from claudemesh.peer.correspondence import Correspondent, PeerSession
 from claudemesh.peer.founding import Founded, Surroundings
 from claudemesh.peer.journal import Journal
@@ -107,6 +107,51 @@ class Home:
         wanted = contents.require_name(alias, "an alias") if alias else None
         joined = await founding.join(self._around(), link, name=name, device=device, alias=wanted, progress=say)
         return await self._open_linked(joined.mesh)
+
+    async def recover(
+        self, words: str, mesh: str, broker_url: str, mesh_id: str, name: str, device: str, say: Say
+    ) -> tuple[Peer, Recovered, bool]:
+        """Become the owner of a mesh by its recovery words; raises as `recovering.recover`.
+
+        Returns:
+            The new peer, what went with the old owners, and whether the channels have new secrets already.
+        """
+        if not mesh and not mesh_id and self._opened:
+            mesh = self.keystore.find_mesh(None).mesh
+        known = [keys for keys in self.keystore.meshes if not keys.joining and _is_meant(keys, mesh, mesh_id)]
+        if not known:
+            name, device = self._labels(name, device)
+        for keys in known:
+            if keys.id in self._keepers:
+                await self._close(keys.id)
+        try:
+            recovered = await recovering.recover(
+                self._around(),
+                words,
+                mesh=mesh or None,
+                broker_url=broker_url,
+                mesh_id=mesh_id,
+                name=name,
+                device=device,
+                progress=say,
+            )
+        except BaseException:
+            for keys in known:
+                await self._open(keys.id)
+            raise
+        peer = await self._open_linked(recovered.mesh)
+        rotated = False
+        with contextlib.suppress(ClaudemeshError):  # it is the owner in any case; whoever writes next rotates
+            if recovered.former is not None:
+                await peer.revoke(recovered.former, "left")
+            await peer.rotate_scopes()
+            rotated = True
+        return peer, recovered, rotated
+
+    async def reopen(self, peer: Peer) -> Peer:
+        """Close a peer and open it anew from the journal, as after a decision for another head."""
+        await self._close(peer.mesh)
+        return await self._open_linked(peer.mesh)
 
     async def settle(self, peer: Peer) -> None:
         """Give a link a moment to open; without it nothing has failed."""
@@ -209,6 +254,13 @@ class Home:
     async def _close_peers(self) -> None:
         for mesh in list(self._keepers):
             await self._close(mesh)
+
+
+def _is_meant(keys: MeshKeys, mesh: str, mesh_id: str) -> bool:
+    """Whether a recovery of the alias or id `mesh`, or of the id `mesh_id`, is about these keys."""
+    if mesh_id:
+        return keys.mesh.startswith(mesh_id.lower())
+    return bool(mesh) and (keys.alias == mesh or (len(mesh) >= 8 and keys.mesh.startswith(mesh.lower())))
 
 
 def _login_name() -> str:

@@ -183,7 +183,7 @@ def peer_uid(connection: socket.socket) -> int | None:
 
 def _exit_code(error: ClaudemeshError) -> int:
     """The class of a failure; a rule that forbids what we ourselves ask for is a refusal, not broken integrity."""
-    by_code = {"denied": Refused.exit_code, "internal": ClaudemeshError.exit_code}
+    by_code = {"cap": Refused.exit_code, "denied": Refused.exit_code, "internal": ClaudemeshError.exit_code}
     return by_code.get(error.code, error.exit_code)
 
 

@@ -1,6 +1,7 @@
 """Who belongs to a mesh: invites, joining, peers, identities."""
 
 from claudemesh.crypto import identity
+from claudemesh.daemon.administration import whos
 from claudemesh.daemon.context import Context, say_to
 from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.meshes import summary
@@ -41,8 +42,14 @@ class Members:
         """Close an invite."""
         peer = self._home.peer(args.mesh)
         await reply.progress("closing the invite in the roster")
-        closed = await peer.uninvite(args.invite)
-        return schema.InviteRevoked(mesh=peer.alias, id=closed.id)
+        closed = await peer.uninvite(args.invite, with_members=args.with_members)
+        return schema.InviteRevoked(
+            mesh=peer.alias,
+            id=closed.id,
+            removed=whos(peer, closed.revoked),
+            kept=whos(peer, closed.kept),
+            rotated=closed.rotated,
+        )
 
     async def join(self, args: schema.JoinArgs, reply: Reply) -> schema.Joined:
         """Become a peer of a mesh."""

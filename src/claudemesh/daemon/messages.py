@@ -52,7 +52,7 @@ class Messages:
         else:
             status = await _accepted_soon(peer, submitted)
         replies = await _replies(peer, submitted.id) if args.wait == "replied" else []
-        return await _sent(peer, submitted, status, replies)
+        return await _sent(peer, submitted, status, replies, _session_address(peer, args.to))
 
     async def timeline(self, args: schema.TimelineArgs, reply: Reply) -> schema.Timeline:
         """Every stage of one message, with who signed it."""
@@ -102,13 +102,29 @@ async def _replies(peer: Peer, message_id: MessageId) -> list[schema.Message]:
     return [show(peer, one) for one in found if one.reply_to == message_id]
 
 
-async def _sent(peer: Peer, submitted: Submitted, status: MessageStatus, replies: list[schema.Message]) -> schema.Sent:
+def _session_address(peer: Peer, address: str) -> str:
+    """The full address of the session that an address stands for; empty where it stands for anything else."""
+    if address.strip().startswith(("#", "@", "tag:")):
+        return ""
+    try:
+        target = peer.resolve(address)
+    except AddressError:
+        return ""  # it went away after the message was queued
+    if target.session is None:
+        return ""
+    (key,) = target.peers
+    return f"{peer.address_of(key)}/{peer.session_label(key, target.session) or target.session[:8]}"
+
+
+async def _sent(
+    peer: Peer, submitted: Submitted, status: MessageStatus, replies: list[schema.Message], session: str
+) -> schema.Sent:
     view = await peer.describe_mesh()
     await peer.refresh_presence()
     if submitted.reached:
         recipients = [await _reached(peer, one) for one in submitted.reached]
     else:
-        recipients = [_recipient(peer, status.id, one) for one in status.recipients]
+        recipients = [_recipient(peer, status.id, one, session) for one in status.recipients]
     return schema.Sent(
         id=status.id,
         mesh=peer.alias,
@@ -143,11 +159,11 @@ def _channel_of(peer: Peer, status: MessageStatus) -> str:
     return peer.channel_name(status.channel) if status.channel is not None else ""
 
 
-def _recipient(peer: Peer, message_id: MessageId, status: RecipientStatus) -> schema.Recipient:
+def _recipient(peer: Peer, message_id: MessageId, status: RecipientStatus, session: str = "") -> schema.Recipient:
     view = peer.view(status.peer)
     shown = next((step for step in reversed(status.steps) if step.stage == status.stage), None)
     return schema.Recipient(
-        address=status.address,
+        address=session or status.address,
         key=status.peer,
         id=message_id,
         status="",

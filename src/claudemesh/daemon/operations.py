@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from claudemesh.daemon.administration import Administration
 from claudemesh.daemon.backups import Backups
 from claudemesh.daemon.channels import Channels
 from claudemesh.daemon.checkup import Checkup
@@ -11,8 +12,10 @@ from claudemesh.daemon.ipc_server import Operation
 from claudemesh.daemon.members import Members
 from claudemesh.daemon.meshes import Meshes
 from claudemesh.daemon.messages import Messages
+from claudemesh.daemon.policies import Policies
 from claudemesh.daemon.reading import Reading
 from claudemesh.daemon.schema import CONTRACTS
+from claudemesh.daemon.sessions import HandedOutSessions
 
 Performer = Callable[[Any, Any], Awaitable[Any]]
 
@@ -21,7 +24,8 @@ def operations(context: Context) -> dict[str, Operation]:
     """Every operation by its name on the socket; each contract has exactly one performer."""
     meshes, members, messages = Meshes(context), Members(context), Messages(context)
     reading, backups, checkup = Reading(context), Backups(context.home), Checkup(context)
-    channels = Channels(context)
+    channels, administration = Channels(context), Administration(context)
+    policies, sessions = Policies(context), HandedOutSessions(context)
     performers: dict[str, Performer] = {
         "daemon.status": meshes.status,
         "daemon.stop": meshes.stop,
@@ -31,11 +35,25 @@ def operations(context: Context) -> dict[str, Operation]:
         "mesh.show": meshes.show,
         "mesh.leave": meshes.leave,
         "mesh.move": meshes.move,
+        "mesh.log": administration.log,
+        "mesh.heads": administration.heads,
+        "mesh.trust": administration.trust,
         "invite.create": members.invite,
         "invite.list": members.invites,
         "invite.revoke": members.revoke_invite,
         "device.link": members.link_device,
         "join": members.join,
+        "revoke": administration.revoke,
+        "role": administration.role,
+        "rekey": administration.rekey,
+        "recover": administration.recover,
+        "grant": policies.grant,
+        "grants": policies.grants,
+        "block": policies.block,
+        "unblock": policies.unblock,
+        "session.create": sessions.create,
+        "session.list": sessions.list,
+        "session.end": sessions.end,
         "peers": members.peers,
         "whoami": members.whoami,
         "verify": members.verify,

@@ -6,7 +6,7 @@ Names travel only inside encrypted messages (`cm/profile`). Source: docs/spec/de
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from claudemesh.errors import AddressError, LocalError, Malformed
@@ -108,11 +108,20 @@ class NameBook:
         return target
 
     def address_of(self, peer: PeerId) -> str:
-        """An address that means exactly this peer; of one that was removed, the beginning of its key."""
+        """An address that means exactly this peer; of one that was removed, what it was called while nobody else is."""
         self._forget_if_moved()
         if self._addresses is None:
             self._addresses = addressing.shortest_addresses(self.known_peers(), self.bearers())
-        return self._addresses.get(peer) or peer[:16]
+        if peer not in self._addresses:
+            self._addresses[peer] = self._former_address(peer, set(self._addresses.values()))
+        return self._addresses[peer]
+
+    def _former_address(self, peer: PeerId, taken: Container[str]) -> str:
+        if peer not in self._membership.roster.members:
+            return peer[:16]
+        known = self.known_peer(peer)
+        is_clear = known.name and len(self._bearers.get(known.name, ())) <= 1 and known.address not in taken
+        return known.address if is_clear else peer[:16]
 
     def _forget_if_moved(self) -> None:
         """What was resolved holds for one roster and one set of names."""

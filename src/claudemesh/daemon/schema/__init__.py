@@ -5,6 +5,20 @@ Times are Unix milliseconds and 0 when there is none; keys are lowercase hex. Fi
 
 from typing import Final, NamedTuple
 
+from claudemesh.daemon.schema.administration import (
+    MeshHeads,
+    MeshLog,
+    MeshLogArgs,
+    RecoverArgs,
+    Recovered,
+    Rekeyed,
+    RevokeArgs,
+    Revoked,
+    RoleArgs,
+    RoleGiven,
+    TrustArgs,
+    Trusted,
+)
 from claudemesh.daemon.schema.base import Answer, Args, Done, InMesh, NoArgs
 from claudemesh.daemon.schema.channels import (
     ChannelAddArgs,
@@ -65,6 +79,14 @@ from claudemesh.daemon.schema.messages import (
     TimelineArgs,
     WatchArgs,
 )
+from claudemesh.daemon.schema.policies import BlockArgs, GrantArgs, GrantList, GrantsArgs, UnblockArgs
+from claudemesh.daemon.schema.sessions import (
+    SessionCreateArgs,
+    SessionCreated,
+    SessionEndArgs,
+    SessionEnded,
+    SessionList,
+)
 from claudemesh.daemon.schema.upkeep import BackedUp, BackupArgs, Checks, RestoreArgs, Restored
 
 
@@ -86,11 +108,25 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "mesh.show": Contract(InMesh, MeshDetail),
     "mesh.leave": Contract(MeshLeaveArgs, MeshLeft),
     "mesh.move": Contract(MeshMoveArgs, MeshMoved),
+    "mesh.log": Contract(MeshLogArgs, MeshLog),
+    "mesh.heads": Contract(InMesh, MeshHeads),
+    "mesh.trust": Contract(TrustArgs, Trusted),
     "invite.create": Contract(InviteCreateArgs, InviteCreated),
     "invite.list": Contract(InMesh, InviteList),
     "invite.revoke": Contract(InviteRevokeArgs, InviteRevoked),
     "device.link": Contract(DeviceLinkArgs, InviteCreated),
     "join": Contract(JoinArgs, Joined),
+    "revoke": Contract(RevokeArgs, Revoked),
+    "role": Contract(RoleArgs, RoleGiven),
+    "rekey": Contract(InMesh, Rekeyed),
+    "recover": Contract(RecoverArgs, Recovered),
+    "grant": Contract(GrantArgs, GrantList),
+    "grants": Contract(GrantsArgs, GrantList),
+    "block": Contract(BlockArgs, GrantList),
+    "unblock": Contract(UnblockArgs, GrantList),
+    "session.create": Contract(SessionCreateArgs, SessionCreated),
+    "session.list": Contract(InMesh, SessionList),
+    "session.end": Contract(SessionEndArgs, SessionEnded),
     "peers": Contract(InMesh, PeerList),
     "whoami": Contract(WhoAmIArgs, WhoAmI),
     "verify": Contract(VerifyArgs, Verification),

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from claudemesh.daemon.schema.administration import Who
 from claudemesh.daemon.schema.base import Answer, Args, InMesh, Millis, Name
 from claudemesh.daemon.schema.meshes import MeshSummary
 
@@ -82,6 +83,8 @@ class InviteRevokeArgs(InMesh, frozen=True, kw_only=True):
 
     invite: Name
     """Its id or the first 8 digits."""
+    with_members: bool = False
+    """Also remove everybody who joined by it."""
 
 
 class InviteRevoked(Answer, frozen=True, kw_only=True):
@@ -91,6 +94,12 @@ class InviteRevoked(Answer, frozen=True, kw_only=True):
     """Alias of the mesh."""
     id: str
     """The invite's key."""
+    removed: list[Who]
+    """With `with_members`: who had joined by it and is out."""
+    kept: list[Who]
+    """Who had joined by it and is not below this peer in role: only an owner removes them."""
+    rotated: bool
+    """Whether the channels have new secrets already; else whoever writes next makes them."""
 
 
 class JoinArgs(Args, frozen=True, kw_only=True):
