@@ -4,11 +4,12 @@ A secret is in the journal before anything is sent or opened under it.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from claudemesh.crypto.identity import Attestation
 from claudemesh.crypto.statements import Statement
+from claudemesh.errors import EnvelopeRefused
 from claudemesh.peer import events
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.events import Hub
@@ -96,7 +97,9 @@ class Epochs:
             self._runtime.now(),
             synced=synced,
         )
-        return unsettled(checked, attestation.member) if isinstance(checked, Unsettled) else checked
+        if isinstance(checked, Unsettled):
+            return unsettled(checked, attestation.member, self._membership.rejected)
+        return checked
 
     async def forget_old(self) -> None:
         """Delete the secrets that nothing is read with any more."""
@@ -125,8 +128,17 @@ class Epochs:
         return self.book.hold(held)
 
 
-def unsettled(verdict: Unsettled, sender: PeerId) -> Held | Forked:
-    """What to do with a message or epoch whose roster head has to be settled first."""
+def unsettled(verdict: Unsettled, sender: PeerId, rejected: Container[PeerId]) -> Held | Forked:
+    """What to do with a message or epoch whose roster head has to be settled first.
+
+    Args:
+        rejected: Peers on a branch of the roster that a person decided against.
+
+    Raises:
+        EnvelopeRefused: `other_branch`; the sender is one of them, and on that branch still.
+    """
+    if sender in rejected and verdict.verdict is not Gossip.SYNC:
+        raise EnvelopeRefused("other_branch")
     match verdict.verdict:
         case Gossip.SYNC:
             return Held(Missing.ROSTER, sender, verdict.claim)

@@ -74,7 +74,7 @@ class PostInspector:
             hint = post.nbf if post.nbf is not None and post.nbf > now else now + EARLY_RETRY_MS
             return Held(Missing.TIME, sender, due_at=UnixMillis(hint))
         if isinstance(checked, Unsettled):
-            return unsettled(checked, sender)
+            return unsettled(checked, sender, self._membership.rejected)
         header = checked.opened.header
         if header["cs"] > self._cards.number_of(sender) and not cards_fetched:
             return Held(Missing.CARD, sender)

@@ -6,7 +6,7 @@ of session and counter can occur twice.
 
 from dataclasses import dataclass, field
 
-from claudemesh.crypto import identity
+from claudemesh.crypto import identity, primitives
 from claudemesh.crypto.identity import CAPABILITIES, Attestation, SessionKeys
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
@@ -64,6 +64,7 @@ class Sessions:
     def close(self, session: SessionId) -> None:
         """Forget a session and its keys."""
         self._open.pop(session, None)
+        primitives.forget_shared_keys()
 
     def get(self, session: SessionId | str | None) -> Session | None:
         """A running session by its id; the daemon's own for None."""
@@ -87,6 +88,7 @@ class Sessions:
         """
         if session is self.main:
             self.main = self._make("", "")
+            primitives.forget_shared_keys()
             return self.main
         session.statement, session.attestation = self._attest(session.keys)
         return session
