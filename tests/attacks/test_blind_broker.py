@@ -27,6 +27,7 @@ class Household:
         self.canaries = Canaries()
         self.machines: dict[str, Machine] = {}
         self.plain_link = ""
+        self.words = ""
         self.children: list[bytes] = []
 
     def drive_every_verb(self) -> None:
@@ -43,6 +44,7 @@ class Household:
         phone.ok("join", "-", "--device", canary("phone"), stdin=device)
         self._converse(alice, bob, team)
         self._use_channels(alice, bob)
+        self._administer(alice, bob)
         self._look_around(alice, bob, team)
         self._keep_keys(alice, bob)
         self._move_a_local_mesh(carol)
@@ -50,6 +52,9 @@ class Household:
             self.canaries.add_config(name, one.config_dir)
         self._remember_children()
         phone.ok("mesh", "leave", team, "--yes")
+        alice.ok("revoke", canary("carols-laptop"), "--mesh", team, "--reason", "lost")
+        bob.ok("recover", team, stdin=self.words)
+        self.canaries.add_config("bob, recovered", bob.config_dir)
         used = {verb for one in self.machines.values() for verb in one.used}  # type: ignore[attr-defined]
         assert set(VERBS) - used == {"broker"}, "a verb is not driven here; the broker itself is what is searched"
 
@@ -82,6 +87,18 @@ class Household:
         alice.ok("group", "remove", reviewers, member)
         for kind in ("channel", "group"):
             bob.ok(kind, "list")
+
+    def _administer(self, alice: Machine, bob: Machine) -> None:
+        member = canary("bob")
+        alice.ok("role", f"{member}.{canary('bobs-desk')}", "admin")
+        alice.ok("grant", member, "now")
+        alice.ok("grants")
+        for verb in ("block", "unblock"):
+            alice.ok(verb, member)
+        bob.ok("rekey")
+        alice.ok("session", "--caps", "dm", "--label", canary("job"), "--out", str(alice.home / "job"))
+        for words in ("mesh heads", "mesh log", "session list"):
+            alice.run(*words.split(), "--json")
 
     def _look_around(self, alice: Machine, bob: Machine, team: str) -> None:
         for words in ("mesh list", f"mesh show {team}", "peers", "whoami", "invite list", "doctor"):
@@ -118,7 +135,8 @@ class Household:
     def _add_words(self, created: dict[str, object]) -> None:
         words = created.get("recovery_words") or created.get("recovery")
         assert words, created
-        self.canaries.secrets["recovery words"] = (words if isinstance(words, str) else " ".join(words)).encode()  # type: ignore[arg-type]
+        self.words = words if isinstance(words, str) else " ".join(words)  # type: ignore[arg-type]
+        self.canaries.secrets["recovery words"] = self.words.encode()
 
     def _remember_children(self) -> None:
         """Command line and environment of every daemon, as anybody on the machine may list them."""
