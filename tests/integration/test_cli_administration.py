@@ -243,6 +243,21 @@ def test_a_session_is_listed_and_ended(site: Site) -> None:
     assert site.alice.fails("session", "--caps", "state_w")["exit_code"] == 2
 
 
+def test_a_session_that_is_written_to_is_named_in_full(site: Site) -> None:
+    """Not only its peer: the sender sees which of its sessions a short form meant."""
+    site.bob.start("watch", "--session", "frontend")
+    wait_until(
+        lambda: "frontend" in [one["label"] for peer in site.alice.ok("peers")["peers"] for one in peer["sessions"]],
+        "alice sees the session",
+    )
+
+    sent = site.alice.run("send", "frontend", "is the page up?")
+
+    assert "bob.box/frontend" in sent.stdout
+    assert [one["address"] for one in site.alice.ok("send", "frontend", "again")["to"]] == ["bob.box/frontend"]
+    assert [one["address"] for one in site.alice.ok("send", "bob", "to you")["to"]] == ["bob.box"]
+
+
 def secrets_of(value: Any) -> list[str]:
     """Every secret of a configuration, however deep."""
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a person decides: who belongs to the mesh, who may do what here, which head to trust (docs/sdk.md §6)."""
+"""What a person decides: who belongs to the mesh, who may do what here, which head to trust (docs/sdk.md §9)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

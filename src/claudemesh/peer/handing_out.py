@@ -1,4 +1,4 @@
-"""Sessions for containers and CI jobs: made here, used elsewhere, ended by the peer's next card (docs/sdk.md §7)."""
+"""Sessions for containers and CI jobs: made here, used elsewhere, ended by the peer's next card (docs/sdk.md §10)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A session that was handed out: it sends what its capabilities allow, and holds no key of its peer (docs/sdk.md §7).
+"""A session that was handed out: it sends what its capabilities allow, and holds no key of its peer (docs/sdk.md §10).
 
 It verifies the roster and every card like any peer, keeps its counters in its file, and returns when the broker has
 accepted a message. It receives nothing: replies go to its peer, whose daemon has them.
