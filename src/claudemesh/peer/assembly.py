@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from dataclasses import dataclass
 
+from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.auditing import Auditor
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.channel_parts import ChannelParts, Foundation, assemble_channels
@@ -43,6 +44,7 @@ class Parts:
     keyring: Keyring
     membership: Membership
     sessions: Sessions
+    attesting: Attesting
     cards: CardDirectory
     presence: PresenceView
     tracker: Tracker
@@ -124,7 +126,7 @@ class Parts:
     async def keep_house(self, line: Line) -> None:
         """Renew what runs out, delete what may not be kept."""
         now = self.runtime.now()
-        await self.uplink.renew_sessions(line)
+        await self.attesting.renew_due(line)
         if self.keyring.rotation_due(now):
             self.keyring.rotate(now)
             await self.cards.publish(line)
@@ -149,13 +151,16 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
     keyring = Keyring(keystore, mesh, runtime)
     membership = Membership(mesh, keyring.keys.log, journal, hub, runtime)
     sessions = Sessions(mesh, keyring.sign, runtime)
+    attesting = Attesting(mesh, sessions, journal, runtime)
     cards = CardDirectory(membership, keyring, journal, hub, runtime)
     presence = PresenceView(membership, hub, runtime)
     tracker = Tracker(hub)
     inspector = Inspector(membership, cards, keyring, sessions)
-    outgoing = Outgoing(membership, cards, presence, keyring, sessions, journal, tracker, runtime)
+    outgoing = Outgoing(membership, cards, presence, keyring, sessions, attesting, journal, tracker, runtime)
     channels, incoming = assemble_channels(
-        Foundation(membership, cards, keyring, sessions, journal, tracker, hub, runtime, inspector, outgoing.wake)
+        Foundation(
+            membership, cards, keyring, sessions, attesting, journal, tracker, hub, runtime, inspector, outgoing.wake
+        )
     )
     names = NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake)
     grants = GrantBook(membership, keyring, sessions, journal, runtime)
@@ -167,6 +172,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         membership,
         keyring,
         sessions,
+        attesting,
         cards,
         presence,
         incoming,
@@ -185,6 +191,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         keyring,
         membership,
         sessions,
+        attesting,
         cards,
         presence,
         tracker,

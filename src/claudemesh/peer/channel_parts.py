@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.channel_reading import ChannelReader
 from claudemesh.peer.directory import Directory
@@ -96,6 +97,7 @@ class Foundation:
     cards: CardDirectory
     keyring: Keyring
     sessions: Sessions
+    attesting: Attesting
     journal: Journal
     tracker: Tracker
     hub: Hub
@@ -122,8 +124,12 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
         on.runtime,
     )
     epochs.on_held = incoming.unlock
-    rotator = Rotator(on.membership, on.cards, on.keyring, on.sessions, epochs, incoming, on.journal, on.runtime)
-    posting = Posting(on.membership, on.keyring, on.sessions, epochs, rotator, on.journal, on.tracker, on.runtime)
+    rotator = Rotator(
+        on.membership, on.cards, on.keyring, on.sessions, on.attesting, epochs, incoming, on.journal, on.runtime
+    )
+    posting = Posting(
+        on.membership, on.keyring, on.sessions, on.attesting, epochs, rotator, on.journal, on.tracker, on.runtime
+    )
 
     def outbox_changed() -> None:
         on.outbox_changed()

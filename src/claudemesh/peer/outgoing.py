@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from claudemesh.crypto import identity
 from claudemesh.errors import Invalid, Refused, Unreachable
+from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.journal import Journal, keys, outbox
 from claudemesh.peer.journal.outbox import OutboxRow, SealedRow
@@ -28,9 +28,8 @@ from claudemesh.peer.settling import Acceptance, SettledRow, write_accepted, wri
 from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import delivery, limits
 from claudemesh.protocol.delivery import Action, Claim, Event, Outcome, Stage, State, Witness
-from claudemesh.protocol.messages import Attest, Ok
 from claudemesh.protocol.messages import Refused as RefusedMessage
-from claudemesh.types import BoxId, BrokerId, UnixMillis
+from claudemesh.types import BoxId, BrokerId, Digest, UnixMillis
 
 SEAL_BATCH: Final = 32
 """Envelopes sealed (about 150 µs each) before other tasks get a turn."""
@@ -60,6 +59,7 @@ class Outgoing:
         presence: PresenceView,
         keyring: Keyring,
         sessions: Sessions,
+        attesting: Attesting,
         journal: Journal,
         tracker: Tracker,
         runtime: Runtime,
@@ -69,6 +69,7 @@ class Outgoing:
         self._presence = presence
         self._keyring = keyring
         self._sessions = sessions
+        self._attesting = attesting
         self._journal = journal
         self._tracker = tracker
         self._runtime = runtime
@@ -76,7 +77,6 @@ class Outgoing:
         self._flights: dict[tuple[str, str], Flight] = {}
         self._answers: list[Acceptance] = []
         self._refusals: list[RefusedMessage] = []
-        self._published: set[str] = set()
         self._wake = asyncio.Event()
         self._pace = Pace()
 
@@ -103,7 +103,6 @@ class Outgoing:
 
     async def run(self, line: Line) -> None:
         """Submit on one open link whose roster is synced, until it ends."""
-        self._published = {str(session.attestation.digest) for session in self._sessions.all()}
         self._pace = Pace()
         self._wake.set()
         while True:
@@ -115,10 +114,6 @@ class Outgoing:
             await self._settle_refused(line)
             await self._resend_due(line)
             await self._fill(line)
-
-    def publish(self, digest: str) -> None:
-        """The broker knows this attestation."""
-        self._published.add(digest)
 
     # Filling
 
@@ -154,10 +149,11 @@ class Outgoing:
     async def _submit(self, line: Line, flights: list[Flight]) -> None:
         """Seal what is not sealed, journal it, then transmit; in this order."""
         for flight in flights:
-            if isinstance(flight.state, delivery.Sealed) and not await self._is_published(line, flight.row):
+            if isinstance(flight.state, delivery.Sealed) and not await self._is_timely(line, flight.row):
                 flight.state = delivery.Queued()  # its session's time is over: sealed anew, by a living one
         to_seal = [flight for flight in flights if isinstance(flight.state, delivery.Queued)]
         await self._look_up(line, to_seal)
+        await self._attesting.renew_due(line)
         sealed = await self._seal(to_seal)
         ready = [flight for flight in flights if isinstance(flight.state, delivery.Sealed)]
         if sealed:
@@ -235,21 +231,9 @@ class Outgoing:
         assert flight.row.envelope is not None
         await line.post_frame(flight.row.envelope)
 
-    async def _is_published(self, line: Line, row: OutboxRow) -> bool:
-        """See that the broker knows the attestation of a session that has ended; False when it is worth nothing now."""
-        digest = row.attestation
-        if digest in self._published:
-            return True
-        statement = await self._journal.read(
-            lambda connection: keys.load_attestation(connection, self._membership.mesh, str(digest))
-        )
-        if statement is None:
-            return False
-        if identity.open_attestation(statement).expires_at <= self._runtime.now() + limits.MINUTE_MS:
-            return False
-        await line.request(Attest(rid=0, st=statement, live=False), Ok)
-        self._published.add(str(digest))
-        return True
+    async def _is_timely(self, line: Line, row: OutboxRow) -> bool:
+        """Whether a sealed envelope may go out as it is: its attestation holds, and the broker knows it."""
+        return row.attestation is not None and await self._attesting.is_published(line, Digest(row.attestation))
 
     async def _resend_due(self, line: Line) -> None:
         if self._membership.frozen is not None:

@@ -220,7 +220,7 @@ class Peer(Administrator):
         self._parts.names.announce()
         if self.connected:
             with suppress(Unreachable):
-                await self._parts.uplink.attest(await self._parts.uplink.line(0), session)
+                await self._parts.attesting.publish(await self._parts.uplink.line(0), session)
         return PeerSession(self._parts, session.id, session.label)
 
     async def rename(self, name: str, device: str) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from claudemesh.errors import EpochRefused, Invalid, Refused, RosterConflict, Unreachable
+from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.epochs import Epochs
 from claudemesh.peer.journal import Journal, keys, posts
@@ -60,6 +61,7 @@ class Posting:
         membership: Membership,
         keyring: Keyring,
         sessions: Sessions,
+        attesting: Attesting,
         epochs: Epochs,
         rotator: Rotator,
         journal: Journal,
@@ -69,6 +71,7 @@ class Posting:
         self._membership = membership
         self._keyring = keyring
         self._sessions = sessions
+        self._attesting = attesting
         self._epochs = epochs
         self._rotator = rotator
         self._journal = journal
@@ -142,6 +145,7 @@ class Posting:
 
     async def _submit(self, line: Line, flights: list[PostFlight]) -> None:
         """Transmit what may be transmitted as it is; seal the rest under an epoch that may be used, then that too."""
+        await self._attesting.renew_due(line)
         living = [flight for flight in flights if not await self._ended_early(flight)]
         stale = [flight for flight in living if not self._is_current(flight)]
         by_scope: dict[ChannelId, list[PostFlight]] = {}

@@ -12,6 +12,7 @@ from typing import Final
 
 from claudemesh.crypto.epochs import NewEpoch
 from claudemesh.errors import EpochRefused, Refused
+from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.epochs import Epochs
 from claudemesh.peer.incoming import Incoming
@@ -41,6 +42,7 @@ class Rotator:
         cards: CardDirectory,
         keyring: Keyring,
         sessions: Sessions,
+        attesting: Attesting,
         epochs: Epochs,
         incoming: Incoming,
         journal: Journal,
@@ -50,6 +52,7 @@ class Rotator:
         self._cards = cards
         self._keyring = keyring
         self._sessions = sessions
+        self._attesting = attesting
         self._epochs = epochs
         self._incoming = incoming
         self._journal = journal
@@ -128,6 +131,7 @@ class Rotator:
 
     async def _make(self, line: Line, scope: ChannelId) -> Publication:
         """Make an epoch for exactly those whom the roster names now, and journal it."""
+        await self._attesting.renew_due(line)
         while True:
             self._membership.require_unfrozen()
             if not self._is_member(scope):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import ClaudemeshError, Refused, RosterConflict, Unreachable
 from claudemesh.peer import events
+from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.config import BrokerAddress
 from claudemesh.peer.events import Hub
@@ -26,18 +27,16 @@ from claudemesh.peer.outgoing import Outgoing
 from claudemesh.peer.posting import Posting
 from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.session import Session, Sessions
+from claudemesh.peer.session import Sessions
 from claudemesh.peer.settling import is_about_posts, is_about_sends, open_acceptance
 from claudemesh.peer.uploading import upload_log
 from claudemesh.protocol import limits
 from claudemesh.protocol.link import Member, Opened
 from claudemesh.protocol.messages import (
     Accepted,
-    Attest,
     BrokerMessage,
     End,
     Log,
-    Ok,
     Pong,
     Push,
     SetStatus,
@@ -74,6 +73,7 @@ class Uplink:
         membership: Membership,
         keyring: Keyring,
         sessions: Sessions,
+        attesting: Attesting,
         cards: CardDirectory,
         presence: PresenceView,
         incoming: Incoming,
@@ -87,6 +87,7 @@ class Uplink:
         self._membership = membership
         self._keyring = keyring
         self._sessions = sessions
+        self._attesting = attesting
         self._cards = cards
         self._presence = presence
         self._incoming = incoming
@@ -238,6 +239,7 @@ class Uplink:
         self._cards.begin_link()
         self._incoming.begin_link(line.broker)
         self._outgoing.begin_link(line.broker)
+        self._attesting.begin_link()
         async with asyncio.TaskGroup() as group:
             group.create_task(line.run(lambda message: self._handle(line, message)))
             await self._first_sync(line)
@@ -269,12 +271,7 @@ class Uplink:
         """Publish what the others need to know of this peer: its card, and the sessions under it."""
         await self._cards.publish(line)
         for session in self._sessions.agents():
-            await self.attest(line, session)
-
-    async def attest(self, line: Line, session: Session) -> None:
-        """Publish a session, or its renewed attestation."""
-        await line.request(Attest(rid=0, st=session.statement, sid=session.label, status=session.status), Ok)
-        self._outgoing.publish(session.attestation.digest)
+            await self._attesting.publish(line, session)
 
     async def end_session(self, session: SessionId) -> None:
         """Take a session out of presence, if there is a link."""
@@ -287,17 +284,6 @@ class Uplink:
         if self._line is not None:
             with suppress(Unreachable):
                 await self._line.post(SetStatus(sess=session, status=status))
-
-    async def renew_sessions(self, line: Line) -> None:
-        """Attest anew the sessions whose time runs out."""
-        for session in self._sessions.all():
-            if not session.renewal_due(self._runtime.now()):
-                continue
-            old = session.id
-            renewed = self._sessions.renew(session)
-            await self.attest(line, renewed)
-            if renewed.id != old:
-                await line.post(End(sess=old))
 
     # Frames that answer no request
 
