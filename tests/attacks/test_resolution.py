@@ -25,6 +25,7 @@ async def forked(world: World) -> Fork:
     bob, carol = await world.victim("bob"), await world.victim("carol")
     insider, dora, edgar = world.member("insider"), world.member("dora"), world.member("edgar")
     await world.announce()
+    world.broker.hold_mail = True  # else a profile of Carol's, on its way since, freezes Bob again after he has decided
     other = world.held.views[carol.id] = world.held.main.copy()
     other.append(insider.entry_on(other.roster, "chan", chan="ab" * 16, kind="group"))
     await world.extend(world.owner.entry("revoke", who=insider.id, why="stolen"))
