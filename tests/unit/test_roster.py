@@ -1,6 +1,7 @@
 """The roster as a chain: form, order, signatures, and the state that it adds up to (docs/spec/roster.md)."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,7 +10,18 @@ from claudemesh.crypto.statements import encode, sign_bytes
 from claudemesh.errors import BadSignature, Malformed, RosterRefused
 from claudemesh.protocol import limits
 from claudemesh.protocol import roster as roster_module
-from claudemesh.protocol.roster import EVERYONE, GENERAL, SPACE, Entry, Relation, Roster, entry_digest, sign_entry
+from claudemesh.protocol.roster import (
+    EVERYONE,
+    GENERAL,
+    SPACE,
+    Entry,
+    Relation,
+    Roster,
+    SignedEntry,
+    entry_digest,
+    sign_entry,
+    verify_signatures,
+)
 from claudemesh.types import ZERO_DIGEST
 from tests.rosters import START, Log, box, channel, family, key, keys_of, user_of
 
@@ -23,9 +35,19 @@ def _changed(entry: Entry, **fields: Any) -> Entry:
 
 
 def _code(roster: Roster, entry: Entry, now: int | None = None) -> str:
+    """Why an entry is refused; the same whether its signatures were verified before its turn or not."""
     with pytest.raises((Malformed, BadSignature, RosterRefused)) as refusal:
         roster.apply(entry, now)
+    with pytest.raises((Malformed, BadSignature, RosterRefused)) as refused_ahead:
+        roster.apply(_verified(entry), now)
+    assert refused_ahead.value.code == refusal.value.code
     return refusal.value.code
+
+
+def _verified(entry: Entry) -> Entry | SignedEntry:
+    with suppress(Malformed, BadSignature, RosterRefused):
+        return verify_signatures(entry)
+    return entry
 
 
 # The chain
@@ -219,6 +241,35 @@ def test_signature_of_other_bytes_or_another_form_is_refused() -> None:
     assert _code(log.roster, Entry(entry.b, {public: "00" * 64})) == "bad_sig"
     for form in ("", signature.upper(), signature[:-2], signature + "00", " " + signature[1:]):
         assert _code(log.roster, Entry(entry.b, {public: form})) == "sig_form"
+
+
+def test_signatures_that_were_verified_ahead_are_not_more_than_the_required_ones() -> None:
+    """Valid signatures are of no use by the wrong keys: which are required is decided in the entry's place."""
+    log = Log()
+    log.invite("alice", "i")
+    whole = log.draft("admit", "i", "eve", user_of("eve"), m=keys_of("eve"))
+    stranger = log.draft("chan", "stranger", chan=channel("x"), kind="open")
+
+    for missing in whole.s:
+        partial = Entry(whole.b, {public: sig for public, sig in whole.s.items() if public != missing})
+        with pytest.raises(BadSignature) as refusal:
+            log.roster.apply(verify_signatures(partial))
+        assert refusal.value.code == "sig_missing"
+    with pytest.raises(RosterRefused):
+        log.roster.apply(verify_signatures(stranger))
+    log.roster.apply(verify_signatures(whole))
+    assert log.is_active("eve")
+
+
+@pytest.mark.parametrize("wrong", ["00" * 64, "", "AB" * 64])
+def test_one_wrong_signature_among_three_fails_ahead(wrong: str) -> None:
+    log = Log()
+    log.invite("alice", "i")
+    whole = log.draft("admit", "i", "eve", user_of("eve"), m=keys_of("eve"))
+
+    for public in whole.s:
+        with pytest.raises(BadSignature):
+            verify_signatures(Entry(whole.b, whole.s | {public: wrong}))
 
 
 def test_signature_under_another_label_is_refused() -> None:

@@ -14,7 +14,14 @@ from claudemesh.crypto.statements import Body
 from claudemesh.errors import BadSignature, RosterRefused
 from claudemesh.protocol import roster_effects, roster_rules
 from claudemesh.protocol.limits import CLOCK_SKEW_MS, FUTURE_ENTRY_MS, MAX_LOG_ENTRIES
-from claudemesh.protocol.roster_entry import Entry, entry_digest, read_entry, sign_entry
+from claudemesh.protocol.roster_entry import (
+    Entry,
+    SignedEntry,
+    entry_digest,
+    read_entry,
+    sign_entry,
+    verify_signatures,
+)
 from claudemesh.protocol.roster_state import (
     EVERYONE,
     GENERAL,
@@ -41,8 +48,10 @@ __all__ = [
     "Member",
     "Relation",
     "Roster",
+    "SignedEntry",
     "entry_digest",
     "sign_entry",
+    "verify_signatures",
 ]
 
 
@@ -81,10 +90,11 @@ class Checked:
 class Roster(RosterState):
     """A mesh's log as far as it is known here. Empty until its genesis is applied."""
 
-    def check(self, entry: Entry, now: UnixMillis | None) -> Checked:
+    def check(self, given: Entry | SignedEntry, now: UnixMillis | None) -> Checked:
         """Verify an entry against the end of this log and change nothing.
 
         Args:
+            given: Of one whose signatures were verified before, only whose they are is checked.
             now: This machine's clock, which bounds the entry's date: otherwise one member could
                 move the log's clock as far as it likes. None where no clock may decide.
 
@@ -93,15 +103,16 @@ class Roster(RosterState):
             RosterRefused: It breaks the chain or a rule; `detail` says which for `denied`.
             BadSignature: A required signature is missing or wrong, or there is one too many.
         """
+        entry = given.entry if isinstance(given, SignedEntry) else given
         checked = self._place(entry)
         if now is not None and checked.body["at"] > now + FUTURE_ENTRY_MS:
             raise RosterRefused("future_entry")
         signers = roster_rules.required_signers(self, checked.body)
-        raw = entry.b.encode()
         for key in signers:
             if key not in entry.s:
                 raise BadSignature("sig_missing", key[:8])
-            statements.verify_bytes(key, "roster", raw, entry.s[key])
+            if given is entry:
+                statements.verify_bytes(key, "roster", entry.b.encode(), entry.s[key])
         if len(entry.s) != len(signers):
             raise BadSignature("sig_extra")
         return checked
@@ -116,7 +127,7 @@ class Roster(RosterState):
             raise RosterRefused("prev", "the log moved since the check")
         roster_effects.perform(self, checked.body, checked.digest)
 
-    def apply(self, entry: Entry, now: UnixMillis | None = None) -> Checked:
+    def apply(self, entry: Entry | SignedEntry, now: UnixMillis | None = None) -> Checked:
         """Check an entry and apply it; raises as `check` does, and then nothing was applied."""
         checked = self.check(entry, now)
         self.advance(checked)

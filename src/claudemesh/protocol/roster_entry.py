@@ -6,6 +6,7 @@ signatures, so an entry has one name whoever forwards it.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -61,6 +62,13 @@ class Entry(msgspec.Struct, frozen=True):
     s: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class SignedEntry:
+    """An entry whose every signature is valid; whether they are the required ones, only the roster's state tells."""
+
+    entry: Entry
+
+
 def sign_entry(body: Mapping[str, Any], *signers: SigningKey) -> Entry:
     """Encode `body` and sign it with each of `signers`.
 
@@ -76,6 +84,21 @@ def entry_digest(entry: Entry) -> Digest:
     return statements.digest("roster", statements.text_bytes(entry.b))
 
 
+def verify_signatures(entry: Entry) -> SignedEntry:
+    """Verify each signature of an entry by the key that it names: the costly part of a check, which needs no state.
+
+    Raises:
+        RosterRefused: `entry_form`; it has no or too many signatures, and none was verified.
+        Malformed: The body is not ASCII.
+        BadSignature: One does not match.
+    """
+    _require_signatures(entry)
+    raw = statements.text_bytes(entry.b)
+    for key, signature in entry.s.items():
+        statements.verify_bytes(key, "roster", raw, signature)
+    return SignedEntry(entry)
+
+
 def read_entry(entry: Entry) -> Body:
     """Check the form and the exact fields of an entry; neither its signatures nor any rule.
 
@@ -83,8 +106,7 @@ def read_entry(entry: Entry) -> Body:
         RosterRefused: `entry_form` it has no or too many signatures; `unknown_op`.
         Malformed: The body is not canonical or has another field set.
     """
-    if not 1 <= len(entry.s) <= MAX_SIGNATURES:
-        raise RosterRefused("entry_form", f"{len(entry.s)} signatures")
+    _require_signatures(entry)
     body = statements.decode(statements.text_bytes(entry.b))
     op = body.get("op")
     if not isinstance(op, str) or op not in REQUIRED_FIELDS:
@@ -95,3 +117,8 @@ def read_entry(entry: Entry) -> Body:
     if "url" in body and not _BROKER_URL.match(body["url"]):
         raise Malformed("field_type", "url")
     return body
+
+
+def _require_signatures(entry: Entry) -> None:
+    if not 1 <= len(entry.s) <= MAX_SIGNATURES:
+        raise RosterRefused("entry_form", f"{len(entry.s)} signatures")
