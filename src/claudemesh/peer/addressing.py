@@ -30,6 +30,9 @@ class KnownSession:
     id: SessionId
     label: str
     tags: tuple[str, ...] = ()
+    reach: str = ""
+    """How a message reaches it (`contents.REACHES`); empty: its peer has not said."""
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ MAX_NAME_CHARACTERS: Final = 40
 MAX_PROFILE_BYTES: Final = 16_384
 MAX_PROFILE_SESSIONS: Final = 64
 MAX_TAGS: Final = 16
+MAX_ABOUT_CHARACTERS: Final = 120
+REACHES: Final = ("wakeable", "tool", "turn", "asked")
+"""How an agent's session is reached: it wakes; at its next tool; at the end of its turn; only when it asks."""
 RECEIPT_STAGES: Final = (
     Stage.DELIVERED,
     Stage.HELD,
@@ -72,6 +75,10 @@ class SessionLabel(msgspec.Struct, frozen=True, omit_defaults=True):
     sess: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     label: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
     tags: Annotated[list[str], msgspec.Meta(max_length=MAX_TAGS)] = []
+    reach: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    """One of `REACHES`; empty, or a word of a newer version: unknown."""
+    about: Annotated[str, msgspec.Meta(max_length=MAX_ABOUT_CHARACTERS)] = ""
+    """What the agent works at, in its own words."""
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -146,6 +153,8 @@ def read_profile(body: bytes) -> Profile:
             raise Malformed("field_type", "a name of a profile")
     if not all(is_tag(tag) for session in profile.sessions for tag in session.tags):
         raise Malformed("field_type", "a tag of a profile")
+    if not all(session.about.isprintable() for session in profile.sessions):
+        raise Malformed("field_type", "a line about a session")
     return profile
 
 
@@ -176,6 +185,14 @@ def require_name(name: str, what: str) -> str:
     composed = unicodedata.normalize("NFC", name.strip())
     if not is_name(composed):
         raise UsageError("usage", f"{what} has 1 to 40 visible characters and no space or any of . / # @ :")
+    return composed
+
+
+def require_about(text: str) -> str:
+    """A line about a session as it was written, composed; raises `UsageError` when it is not one."""
+    composed = unicodedata.normalize("NFC", text.strip())
+    if len(composed) > MAX_ABOUT_CHARACTERS or not composed.isprintable():
+        raise UsageError("usage", f"a session is described in one line of at most {MAX_ABOUT_CHARACTERS} characters")
     return composed
 
 

@@ -1,6 +1,6 @@
 """Sending, asking and receiving: what the peer as such can do, and each of its sessions (docs/sdk.md)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
 from claudemesh.errors import AddressError, Unreachable, UsageError
@@ -10,6 +10,7 @@ from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import posts
 from claudemesh.peer.journal.outbox import Draft
 from claudemesh.peer.journal.posts import PostDraft
+from claudemesh.peer.offering import OfferBook
 from claudemesh.peer.reading import Reader
 from claudemesh.peer.tagging import Reach
 from claudemesh.peer.views import Reached, Received, Submitted
@@ -258,6 +259,8 @@ class PeerSession(Correspondent):
         super().__init__(parts, session)
         self.id = session
         self.label = label
+        self.offers = OfferBook(parts, session, self._reader.show)
+        """What was put before the agent that speaks as this session."""
 
     async def set_status(self, status: Status) -> None:
         """Say in presence whether the session is `idle`, `busy` or `away`; a tag reaches idle sessions first."""
@@ -265,6 +268,31 @@ class PeerSession(Correspondent):
         if session is not None and session.status != status:
             session.status = status
             await self._parts.uplink.set_status(self.id, status)
+
+    def describe(
+        self, *, reach: str | None = None, about: str | None = None, tags: Iterable[str] | None = None
+    ) -> None:
+        """Tell the other peers how a message reaches this session, what it works at, and what it is good for.
+
+        Args:
+            reach: `wakeable`, `tool`, `turn` or `asked`; None leaves it as it is, as with the others.
+            about: One line of up to 120 characters.
+            tags: Up to 16 of the form `key=value`.
+
+        Raises:
+            UsageError: One of them cannot be told; nothing changed.
+        """
+        session = self._parts.sessions.get(self.id)
+        if session is None:
+            return
+        told = (
+            session.reach if reach is None else reach,
+            session.about if about is None else contents.require_about(about),
+            session.tags if tags is None else contents.require_tags(tags),
+        )
+        if told != (session.reach, session.about, session.tags):
+            session.reach, session.about, session.tags = told
+            self._parts.names.announce()
 
     async def close(self) -> None:
         """End the session: it leaves presence, and its keys are forgotten."""

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Final
 
 from claudemesh.errors import AddressError, Unreachable
+from claudemesh.peer.addressing import KnownSession
 from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import inbox, outbox, posts, timeline
 from claudemesh.peer.journal.outbox import OutboxRow
@@ -11,7 +12,8 @@ from claudemesh.peer.journal.posts import PostRow
 from claudemesh.peer.journal.timeline import TimelineRow
 from claudemesh.peer.views import MeshView, MessageStatus, PeerView, RecipientStatus, SessionView, Step
 from claudemesh.protocol.delivery import Stage, Witness
-from claudemesh.types import ChannelId, MessageId, PeerId, UnixMillis
+from claudemesh.protocol.messages import SessionPresence
+from claudemesh.types import ChannelId, MessageId, PeerId, SessionId, UnixMillis
 
 PRESENCE_FRESH_MS: Final = 5_000
 MIN_PREFIX: Final = 4
@@ -104,15 +106,10 @@ def view_peer(parts: Parts, peer: PeerId) -> PeerView:
     member = parts.membership.roster.members[peer]
     known = parts.names.known_peer(peer)
     connected = {session.sess: session for session in parts.presence.sessions(peer)}
-    labels = {session.id: session.label for session in known.sessions}
+    told = {session.id: session for session in known.sessions}
     sessions = tuple(
-        SessionView(
-            session,
-            labels.get(session, ""),
-            connected[session].status if session in connected else "",
-            session in connected,
-        )
-        for session in dict.fromkeys([*labels, *connected])
+        _view_session(session, told.get(session), connected.get(session))
+        for session in dict.fromkeys([*told, *connected])
     )
     return PeerView(
         id=peer,
@@ -126,7 +123,15 @@ def view_peer(parts: Parts, peer: PeerId) -> PeerView:
         online=bool(connected) or (peer == parts.keyring.member and parts.uplink.is_open),
         last_seen=parts.presence.of(peer).seen,
         sessions=sessions,
+        as_of=parts.presence.refreshed_at,
     )
+
+
+def _view_session(session: SessionId, told: KnownSession | None, connected: SessionPresence | None) -> SessionView:
+    status, online = (str(connected.status), True) if connected is not None else ("", False)
+    if told is None:
+        return SessionView(session, "", status, online)
+    return SessionView(session, told.label, status, online, told.reach, told.about, told.tags)
 
 
 async def _post_status(parts: Parts, post: PostRow, steps: list[TimelineRow]) -> MessageStatus:

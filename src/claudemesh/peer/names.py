@@ -6,7 +6,7 @@ Names travel only inside encrypted messages (`cm/profile`). Source: docs/spec/de
 import asyncio
 import hashlib
 import sqlite3
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Final
 
 from claudemesh.errors import AddressError, LocalError, Malformed
@@ -58,6 +58,10 @@ class NameBook:
         self._frozen_bearers: dict[str, frozenset[UserId]] | None = None
         self._addresses: dict[PeerId, str] | None = None
         self._resolved_at = -1
+        self._sent: dict[PeerId, str] | None = None
+        """Which profile each peer was sent last, as in the journal."""
+        self._told = ("", -1)
+        """A profile, and the seq up to which everybody was sent it: only who came later is looked at."""
 
     async def load(self) -> None:
         """Read profiles and pins from the journal, and pin our own name first."""
@@ -155,7 +159,7 @@ class NameBook:
         name = profile.name
         if user not in self._bearers.get(name, ()) and peer != self._keyring.member:
             name = ""  # a person rejected it
-        sessions = tuple(KnownSession(SessionId(one.sess), one.label, tuple(one.tags)) for one in profile.sessions)
+        sessions = tuple(_known_session(one) for one in profile.sessions)
         return KnownPeer(peer, user, name, profile.device, sessions, online)
 
     def announce(self) -> None:
@@ -180,16 +184,14 @@ class NameBook:
     async def _send_some(self) -> int:
         if self._membership.roster.seq < 0 or not self._keyring.keys.name:
             return 0
-        mesh = self._membership.mesh
+        mesh, seq = self._membership.mesh, self._membership.roster.seq
         body = contents.write_profile(self._own_profile())
         digest = hashlib.sha256(body).hexdigest()
-        sent = await self._journal.read(lambda connection: rows.load_profiles_sent(connection, mesh))
-        missing = [
-            member.id
-            for member in self._membership.roster.active_members()
-            if member.id != self._keyring.member and sent.get(member.id) != digest
-        ][:PROFILES_PER_ROUND]
+        if self._sent is None:
+            self._sent = await self._journal.read(lambda connection: rows.load_profiles_sent(connection, mesh))
+        missing = self._untold(digest, self._sent)[:PROFILES_PER_ROUND]
         if not missing:
+            self._told = (digest, seq)
             return 0
         drafts = [self._draft(peer, body) for peer in missing]
 
@@ -200,7 +202,15 @@ class NameBook:
             outbox.enqueue(connection, mesh, drafts)
 
         await self._journal.write(write)
+        self._sent.update(dict.fromkeys(missing, digest))
         return len(drafts)
+
+    def _untold(self, digest: str, sent: Mapping[PeerId, str]) -> list[PeerId]:
+        """The peers that do not have the profile with this digest."""
+        told, up_to = self._told
+        members = self._membership.roster.admitted_since(up_to if told == digest else -1)
+        own = self._keyring.member
+        return [member.id for member in members if member.id != own and sent.get(member.id) != digest]
 
     def _draft(self, peer: PeerId, body: bytes) -> Draft:
         return Draft(
@@ -215,9 +225,14 @@ class NameBook:
 
     def _own_profile(self) -> Profile:
         labels = [
-            SessionLabel(session.id, session.label, list(session.tags))
+            SessionLabel(session.id, session.label, list(session.tags), session.reach, session.about)
             for session in self._sessions.agents()
             if session.label
         ]
         keys = self._keyring.keys
         return Profile(keys.name, keys.device, labels[-contents.MAX_PROFILE_SESSIONS :])
+
+
+def _known_session(told: SessionLabel) -> KnownSession:
+    reach = told.reach if told.reach in contents.REACHES else ""
+    return KnownSession(SessionId(told.sess), told.label, tuple(told.tags), reach, told.about)

@@ -38,7 +38,7 @@ class Reader:
                         after = row.id
                         if row.reply_to in parts.tracker.asked:
                             continue
-                        yield self._show(row)
+                        yield self.show(row)
                         taken.append(row.id)
                         if len(taken) >= MARK_BATCH:
                             await self._mark(taken)
@@ -53,19 +53,19 @@ class Reader:
         """Unseen messages, without marking them."""
         mesh, session = self._parts.mesh, self._session
         rows = await self._parts.journal.read(lambda c: inbox.load_unseen(c, mesh, session, after, limit))
-        return [self._show(row) for row in rows]
+        return [self.show(row) for row in rows]
 
     async def list_latest(self, limit: int) -> list[Received]:
         """The last messages, seen or not, oldest first."""
         mesh = self._parts.mesh
         rows = await self._parts.journal.read(lambda c: inbox.load_latest(c, mesh, limit))
-        return [self._show(row) for row in rows]
+        return [self.show(row) for row in rows]
 
     async def list_after(self, number: int, limit: int) -> list[Received]:
         """Messages after row `number`, seen or not, oldest first."""
         mesh = self._parts.mesh
         rows = await self._parts.journal.read(lambda c: inbox.load_after(c, mesh, number, limit))
-        return [self._show(row) for row in rows]
+        return [self.show(row) for row in rows]
 
     async def mark_seen(self, numbers: list[int]) -> None:
         """Have messages, by their row numbers, not be listed as unseen again."""
@@ -82,7 +82,7 @@ class Reader:
                     replies = await parts.journal.read(lambda c: inbox.find_replies(c, mesh, message_id))
                     if replies:
                         await self.mark_seen([replies[0].id])
-                        return self._show(replies[0])
+                        return self.show(replies[0])
                     await changed.wait()
         return None
 
@@ -103,7 +103,7 @@ class Reader:
             taken.clear()
             await self.mark_seen(numbers)
 
-    def _show(self, row: InboxRow) -> Received:
+    def show(self, row: InboxRow) -> Received:
         """A row as it is shown now: `now` of a sender that may not interrupt is a wish like any other."""
         shown = read_row(row, self._parts.names.address_of, self._parts.channels.directory.address_of)
         if shown.priority == "now" and not self._parts.grants.may_interrupt(row.sender, row.session):

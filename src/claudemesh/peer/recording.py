@@ -20,7 +20,7 @@ from claudemesh.peer.journal.channels import ChannelWindowRow
 from claudemesh.peer.journal.epochs import ParkedDraft
 from claudemesh.peer.journal.inbox import InboxDraft, ReceiptDue
 from claudemesh.peer.journal.keys import WindowRow
-from claudemesh.peer.journal.outbox import Draft
+from claudemesh.peer.journal.outbox import RANKS, Draft
 from claudemesh.peer.journal.timeline import Evidence, Recorded
 from claudemesh.peer.receiving import Authentic
 from claudemesh.protocol import delivery
@@ -234,6 +234,8 @@ def _record_message(
         channel=message.channel,
         gap=message.gap,
         is_stale=message.is_stale,
+        rank=RANKS[permit.priority if isinstance(permit, Allow) else header["prio"]],
+        is_ack=header.get("intent") == "ack",
     )
     number = inbox.add(connection, mesh, draft)
     if judged.is_confirmed:

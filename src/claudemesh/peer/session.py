@@ -27,6 +27,10 @@ class Session:
     attestation: Attestation = field(repr=False)
     status: Status = "idle"
     """What presence says of it."""
+    reach: str = ""
+    """How a message reaches it, as the other peers are told."""
+    about: str = ""
+    """What it works at, as the other peers are told."""
     _counters: dict[PeerId | ChannelId, int] = field(default_factory=dict, repr=False)
 
     @property

@@ -156,6 +156,11 @@ class SessionView:
     label: str
     status: str
     online: bool
+    reach: str = ""
+    """How a message reaches it: `wakeable`, `tool`, `turn` or `asked`; empty: its peer has not said."""
+    about: str = ""
+    """What it works at, in the words of its agent."""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,8 @@ class PeerView:
     last_seen: UnixMillis
     """By the broker's word; 0: never."""
     sessions: tuple[SessionView, ...]
+    as_of: UnixMillis
+    """When the broker was last asked who is connected; 0: it could not be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,10 @@ class InboxDraft(NamedTuple):
     is_stale: bool = False
     teller: PeerId | None = None
     """Who shared it from its history, if it did not come by itself."""
+    rank: int = 1
+    """How urgent it was taken to be: 0 `now`, 1 `next`, 2 `low`."""
+    is_ack: bool = False
+    """An acknowledgement, for which nobody is woken."""
 
 
 class InboxRow(NamedTuple):
@@ -73,8 +77,8 @@ def add(connection: sqlite3.Connection, mesh: MeshId, draft: InboxDraft) -> int 
     """Store a message; returns its row number, or None when the same id of the same sender is stored already."""
     cursor = connection.execute(
         "INSERT OR IGNORE INTO inbox (mesh, message_id, sender, session, reply_to, frame, signature, attestation,"
-        " accepted_at, received_at, seen_at, channel, gap, is_stale, teller)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " accepted_at, received_at, seen_at, channel, gap, is_stale, teller, rank, is_ack)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (mesh, *draft),
     )
     return cursor.lastrowid if cursor.rowcount else None
@@ -136,6 +140,12 @@ def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[
         (mesh, message_id),
     )
     return [_row(row) for row in rows]
+
+
+def find_row(connection: sqlite3.Connection, mesh: MeshId, row_id: int) -> InboxRow | None:
+    """One row by its number."""
+    found = connection.execute("SELECT * FROM inbox_rows WHERE mesh = ? AND id = ?", (mesh, row_id)).fetchone()
+    return _row(found) if found is not None else None
 
 
 def find_replies(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[InboxRow]:
