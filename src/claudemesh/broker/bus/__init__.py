@@ -1,0 +1,1 @@
+"""What tells the nodes of one broker to look into the store: hints that may be lost."""

@@ -1,0 +1,76 @@
+"""A real NATS server for tests, on a port of its own, which can be killed, frozen and started again."""
+
+import asyncio
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+STARTED_WITHIN_S = 20
+
+
+class NatsServer:
+    """One `nats-server` without persistence."""
+
+    def __init__(self) -> None:
+        self.port = _free_port()
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it, on the same port each time; returns when it takes connections."""
+        program = Path(sys.executable).parent / "nats-server"
+        self._process = await asyncio.create_subprocess_exec(
+            program, "-a", "127.0.0.1", "-p", str(self.port), stdout=DEVNULL, stderr=DEVNULL
+        )
+        async with asyncio.timeout(STARTED_WITHIN_S):
+            while not await self._answers():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: its connections stay open and nothing goes through them."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    async def _answers(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+@asynccontextmanager
+async def nats_server() -> AsyncIterator[NatsServer]:
+    """A server that runs, and is gone afterwards."""
+    server = NatsServer()
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
