@@ -53,6 +53,8 @@ class Directory:
         self._outbox_changed = outbox_changed
         self._names: dict[ChannelId, NameRow] = {}
         self._told: set[tuple[ChannelId, PeerId]] = set()
+        self._told_up_to = -1
+        """Who was admitted up to this seq was told; only who came later is looked at."""
         self._changed = asyncio.Event()
         self._shown: dict[ChannelId, str] = {}
         self._shown_at = -1
@@ -157,7 +159,9 @@ class Directory:
             self._changed.clear()
             try:
                 await self._post_own()
+                seq = self._membership.roster.seq
                 await self._tell(self._untold())
+                self._told_up_to = seq
             except LocalError:  # the disk is full: they are told later
                 await asyncio.sleep(self._runtime.tempo.disk_retry_ms / 1000)
                 self._changed.set()
@@ -234,8 +238,8 @@ class Directory:
         if own is None or not own.active:
             return []
         untold: list[tuple[PeerId, ChannelId, list[NameRow]]] = []
-        for member in roster.active_members():
-            if member.since_seq > own.since_seq and (SPACE, member.id) not in self._told:
+        for member in roster.admitted_since(max(own.since_seq, self._told_up_to)):
+            if (SPACE, member.id) not in self._told:
                 untold.append((member.id, SPACE, self._older_names(member.id, member.since_seq)))
         for row in self._names.values():
             channel = roster.channels.get(row.channel)

@@ -6,6 +6,7 @@ of ten entries and of a hundred thousand.
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, Literal
 
 from claudemesh.protocol.limits import CLOCK_SKEW_MS, DEVICE_ALLOWANCE
@@ -149,6 +150,11 @@ class RosterState:
     def active_members(self) -> list[Member]:
         """Every active peer, in the order of admission."""
         return [member for member in self.members.values() if member.active]
+
+    def admitted_since(self, seq: int) -> list[Member]:
+        """The active peers that were admitted after `seq`, in that order; costs as much as there are of them."""
+        newest_first = takewhile(lambda member: member.since_seq > seq, reversed(self.members.values()))
+        return [member for member in newest_first if member.active][::-1]
 
     def peers_of_user(self, user: UserId) -> frozenset[PeerId]:
         """The active peers of a user."""
