@@ -1,19 +1,21 @@
 """Rosters through a real broker: founding, joining, appending, revoking, moving (docs/spec/broker.md §3)."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from claudemesh.broker.app import Broker
 from claudemesh.crypto import statements
-from claudemesh.errors import Refused
-from claudemesh.protocol import heads, messages
+from claudemesh.errors import Refused, RosterRefused
+from claudemesh.protocol import heads, limits, messages
 from claudemesh.protocol.link import Founder, LinkHolder
-from claudemesh.protocol.roster import Entry, sign_entry
+from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from claudemesh.types import UnixMillis
 from tests import wire_client as wire
 from tests.brokers import serving
@@ -176,6 +178,41 @@ async def test_entries_of_one_append_are_taken_together_or_not_at_all(broker: Br
 
     assert refused.value.code == "invalid"
     assert refused.value.detail.startswith("denied")
+
+
+async def test_a_refused_append_leaves_no_trace_on_those_that_follow(broker: Broker) -> None:
+    """What half of a refused upload did is on none of the copies that later uploads are tried on."""
+    owner, other = await wire.mesh_of(broker.url, 2)
+    upload = wire.Identity()
+    upload.follow(await log_of(broker.url, owner))
+
+    async with wire.member(broker.url, owner) as link:
+        for _ in range(3):
+            await link.append(*(_drafted(upload, owner, "invite") for _ in range(2)))
+            ahead = wire.Identity()
+            ahead.follow(await log_of(broker.url, other))
+            with pytest.raises(Refused):
+                await link.append(_drafted(ahead, owner, "invite"), _drafted(ahead, other, "revoke", who=owner.id))
+            single = _drafted(upload, owner, "invite")
+            await link.append(single)
+    log = await log_of(broker.url, other)
+
+    assert log[-1] == single
+    assert Roster.restore(log).head == upload.roster.head
+
+
+def _drafted(view: wire.Identity, by: wire.Identity, op: str, **fields: Any) -> Entry:
+    """The next entry of `by`, applied to `view` unless the rules deny it."""
+    if op == "invite":
+        invite = wire.random_key()
+        fields = {"inv": invite.public, "role": "member", "uses": 1, "exp": wire.now() + limits.DAY_MS}
+        signers = [by.sign, invite]
+    else:
+        fields, signers = fields | {"why": "removed"}, [by.sign]
+    entry = sign_entry(view.roster.next_body(op, wire.now(), by=by.id, **fields), *signers)
+    with contextlib.suppress(RosterRefused):
+        view.roster.apply(entry)
+    return entry
 
 
 async def test_new_entries_are_announced_to_every_open_link(broker: Broker) -> None:

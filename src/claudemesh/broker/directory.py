@@ -58,6 +58,8 @@ class Mesh:
     mailboxes: dict[PeerId, Mailbox] = field(default_factory=dict)
     attestations: dict[str, KnownAttestation] = field(default_factory=dict)
     appending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    spare: Roster | None = None
+    """A second roster at the same head, on which the next entries of an upload are tried. Nobody else sees it."""
     unannounced: list[bytes] = field(default_factory=list)
     """The last entries of the roster, which open links were not told of yet."""
     head: Statement | None = None
@@ -154,7 +156,7 @@ class Directory:
     async def reload(self, mesh: Mesh) -> None:
         """Read a mesh's roster again, after an append that was undone or overtaken."""
         roster, rekeys = await self.restore(mesh.id)
-        mesh.roster, mesh.rekeys, mesh.head = roster, rekeys, None
+        mesh.roster, mesh.rekeys, mesh.head, mesh.spare = roster, rekeys, None, None
 
     async def attestation(self, mesh: Mesh, digest: str, now: UnixMillis) -> KnownAttestation | None:
         """An attestation that was published in this mesh, from memory or from the store."""

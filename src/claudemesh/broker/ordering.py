@@ -176,6 +176,7 @@ class Ordering:
             await self._directory.reload(mesh)
             raise Refused("cas")
         roster.advance(checked)
+        mesh.spare = None
         self._note(mesh, [checked])
 
     async def _append_many(
@@ -187,12 +188,16 @@ class Ordering:
             await self._append_in_place(mesh, entries, uploader, actor)
             return
         self._check(mesh.roster, entries[0], uploader, now, first=True)
-        copy, _ = await self._directory.restore(mesh.id)
+        copy = mesh.spare or (await self._directory.restore(mesh.id))[0]
+        mesh.spare = None  # until it is known to be right again
         checked = self._fold(copy, entries, uploader, now)
         if not await self._commit(mesh, entries, mesh.roster.seq, actor, self._holds(mesh, checked)):
             await self._directory.reload(mesh)
             raise Refused("cas")
-        mesh.roster = copy
+        mesh.roster, last = copy, mesh.roster
+        for one in checked:
+            last.advance(one)
+        mesh.spare = last
         self._note(mesh, checked)
 
     async def _append_in_place(
