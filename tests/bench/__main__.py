@@ -21,6 +21,7 @@ MODULES = {
     "command_line": "the command line and an idle daemon",
     "store_bench": "the store alone",
     "channels_bench": "the cryptography of channels",
+    "roster_bench": "joining a mesh of 1,000, and rosters of 10 to 10,000 entries",
     "fanout_bench": "one post to 1,000 links",
     "routing": "durable direct messages against the floor",
     "idle_links": "5,000 idle links",

@@ -8,6 +8,7 @@ from typing import Any
 
 from claudemesh.crypto import identity, statements
 from claudemesh.crypto.identity import SessionKeys
+from claudemesh.crypto.invite import InviteLink
 from claudemesh.crypto.primitives import SigningKey, box_key, signing_key
 from claudemesh.crypto.statements import Statement
 from claudemesh.protocol import codec, limits
@@ -15,6 +16,9 @@ from claudemesh.protocol.messages import Send
 from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from claudemesh.types import MeshId, PeerId, UnixMillis
 from tests.bench.raw_link import client_frame
+
+LINK_SEED = b"bench link seed."
+"""Secret of the link that the last entry of every mesh makes valid."""
 
 CIPHERTEXT_BYTES = 1_296
 """A message of up to about 500 bytes: the padding floor and the authenticator."""
@@ -56,6 +60,18 @@ class BenchMesh:
         assert self.roster.mesh is not None
         return self.roster.mesh
 
+    def link(self, url: str) -> str:
+        """A link of which 1,000 uses are left."""
+        return _link(url, self.id).text()
+
+    def draft_admission(self, name: str) -> Entry:
+        """The entry that admits one more peer by the link; it follows the roster and is not applied."""
+        at, box = now_ms(), box_key(hashlib.sha256(f"bench box {name}".encode()).digest())
+        invite = _link("ws://bench/ws", self.id).invite_key()
+        sign, user = key(f"member {name}"), key(f"user {name}")
+        keys = {"sign": sign.public, "box": box.public, "user": user.public}
+        return sign_entry(self.roster.next_body("admit", at, by=invite.public, m=keys), invite, sign, user)
+
     def speaker(self, index: int, session: int = 0) -> Speaker:
         """The session numbered `session` of member `index`."""
         member = self.members[index]
@@ -68,7 +84,7 @@ class BenchMesh:
 
 
 def found(broker: str, members: int) -> BenchMesh:
-    """Build the log of a mesh of `members` peers that names `broker` (key, 64 hex digits)."""
+    """Build the log of a mesh of `members` peers that names `broker` (64 hex digits); the last entry is an invite."""
     mesh = BenchMesh(broker)
     at = UnixMillis(now_ms() - limits.MINUTE_MS)
     owner = key("member 0")
@@ -85,6 +101,9 @@ def found(broker: str, members: int) -> BenchMesh:
         member = key(f"member {index}")
         mesh.members.append(member)
         _append(mesh, at, "admit", invite, member, key(f"user {index}"), m=_keys(index))
+    last = _link("ws://bench/ws", mesh.id).invite_key()
+    uses = limits.INVITE_USES_MAX
+    _append(mesh, at, "invite", owner, last, inv=last.public, role="member", uses=uses, exp=at + limits.DAY_MS)
     return mesh
 
 
@@ -109,6 +128,10 @@ def send_frames(mesh: BenchMesh, sender: Speaker, recipients: list[PeerId]) -> l
         )
         frames.append((message.id, client_frame(codec.encode_message(message))))
     return frames
+
+
+def _link(url: str, mesh: MeshId) -> InviteLink:
+    return InviteLink(url, mesh[:32], LINK_SEED)
 
 
 def _keys(index: int) -> dict[str, str]:

@@ -32,12 +32,11 @@ class _Mailbox:
 
 async def found_on(url: str, members: int) -> BenchMesh:
     """Found a mesh of `members` on the broker at `url`, and upload its log."""
-    mailbox = _Mailbox()
-    link = await dial(url, mailbox.on_frames)
-    protocol = PeerLink(url, None, Founder(), os.urandom(16), now_ms())
-    protocol.receive(await mailbox.next(), now_ms())
+    link, protocol, _ = await _dial_founder(url)
+    link.close()
     assert protocol.broker is not None
     mesh = found(protocol.broker, members)
+    link, protocol, mailbox = await _dial_founder(url)  # again: making a long log takes longer than a handshake may
     chunks = [mesh.entries[:1]]
     chunks += [mesh.entries[at : at + _ENTRIES_PER_FRAME] for at in range(1, len(mesh.entries), _ENTRIES_PER_FRAME)]
     for number, chunk in enumerate(chunks):
@@ -47,6 +46,14 @@ async def found_on(url: str, members: int) -> BenchMesh:
             raise RuntimeError(f"the broker did not take the log: {answer}")
     link.close()
     return mesh
+
+
+async def _dial_founder(url: str) -> tuple[RawLink, PeerLink, _Mailbox]:
+    mailbox = _Mailbox()
+    link = await dial(url, mailbox.on_frames)
+    protocol = PeerLink(url, None, Founder(), os.urandom(16), now_ms())
+    protocol.receive(await mailbox.next(), now_ms())
+    return link, protocol, mailbox
 
 
 async def open_member(url: str, mesh: BenchMesh, speaker: Speaker) -> RawLink:

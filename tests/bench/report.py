@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 COMMAND = "make bench"
 
@@ -51,6 +51,14 @@ def _above_floor(limit: float, factor: float, more: float = 0) -> Target:
     return Target(text, lambda figure: figure.value <= limit and figure.value <= factor * (figure.floor or 0) + more)
 
 
+FLAT: Final = 1.5
+"""How much more an entry may cost in a log of 10,000 than in one of 10, for the cost to be called flat."""
+
+
+def _flat() -> Target:
+    return Target(f"≤ {FLAT:g} × floor", lambda figure: (figure.ratio or 0) <= FLAT)
+
+
 TARGETS: Mapping[str, Target] = {
     "durable_dm_per_s": _of_floor(15_000, 0.18),
     "dm_p50_ms_at_2000": at_most(5),
@@ -69,6 +77,11 @@ TARGETS: Mapping[str, Target] = {
     "rotate_1000_ms": at_most(60),
     "rotate_1000_kb": at_most(80),
     "join_1000_ms": at_most(400),
+    "roster_verify_us": _flat(),
+    "roster_append_us": _flat(),
+    "roster_sync_us": _flat(),
+    "roster_restore_us": _flat(),
+    "roster_follow_us": _flat(),
     "fanout_1000_ms": _above_floor(250, 3),
 }
 
