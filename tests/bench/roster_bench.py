@@ -1,6 +1,7 @@
 """join_1000_ms, and what an entry of the roster costs at the end of a short log and of a long one."""
 
 import asyncio
+import sqlite3
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from claudemesh.peer import founding
 from claudemesh.peer.config import LogPin
 from claudemesh.peer.events import Hub
 from claudemesh.peer.founding import Surroundings
-from claudemesh.peer.journal import Journal, names
+from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Line, dial
 from claudemesh.peer.membership import Membership
@@ -190,13 +191,15 @@ async def _until_told(peer: Peer, around: Surroundings, mesh: BenchMesh) -> None
     """Wait until a peer has followed the log so far, and has told everybody in it its name."""
     give_up = time.monotonic() + QUIET_TIMEOUT_S
     others = len(mesh.roster.members) - 1
-    while True:
-        told = await around.journal.read(lambda connection: names.load_profiles_sent(connection, mesh.id))
-        if len(told) >= others and not (await peer.describe_mesh()).outbox_open:
-            return
+    while (told := await around.journal.read(_count_told)) < others or (await peer.describe_mesh()).outbox_open:
         if time.monotonic() > give_up:
-            raise TimeoutError(f"{len(told)} of {others} peers were told")
+            raise TimeoutError(f"{told} of {others} peers were told")
         await asyncio.sleep(0.05)
+
+
+def _count_told(connection: sqlite3.Connection) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM profiles_sent").fetchone()
+    return int(count)
 
 
 if __name__ == "__main__":

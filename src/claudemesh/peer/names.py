@@ -189,10 +189,8 @@ class NameBook:
         digest = hashlib.sha256(body).hexdigest()
         if self._sent is None:
             self._sent = await self._journal.read(lambda connection: rows.load_profiles_sent(connection, mesh))
-        missing = self._untold(digest, self._sent)[:PROFILES_PER_ROUND]
-        if not missing:
-            self._told = (digest, seq)
-            return 0
+        untold = self._untold(digest, self._sent)
+        missing = untold[:PROFILES_PER_ROUND]
         drafts = [self._draft(peer, body) for peer in missing]
 
         def write(connection: sqlite3.Connection) -> None:
@@ -201,8 +199,11 @@ class NameBook:
                 rows.save_profile_sent(connection, mesh, draft.peer, digest)
             outbox.enqueue(connection, mesh, drafts)
 
-        await self._journal.write(write)
-        self._sent.update(dict.fromkeys(missing, digest))
+        if drafts:
+            await self._journal.write(write)
+            self._sent.update(dict.fromkeys(missing, digest))
+        if len(missing) == len(untold):
+            self._told = (digest, seq)
         return len(drafts)
 
     def _untold(self, digest: str, sent: Mapping[PeerId, str]) -> list[PeerId]:
