@@ -308,6 +308,19 @@ def test_admission_makes_an_active_peer_with_the_invites_role() -> None:
     assert [one.id for one in log.roster.active_members()] == [key("alice").public, key("bob").public]
 
 
+def test_newcomers_are_found_without_a_look_at_those_before_them() -> None:
+    """In the order of admission; who was removed since is not among them, and a change of role makes nobody new."""
+    log = Log().with_member("bob")
+    seen = log.roster.seq
+    log.with_member("carol").with_member("dave").with_member("eve")
+    log.append("role", "alice", who=key("bob").public, role="admin")
+    log.append("revoke", "alice", who=key("dave").public, why="removed")
+
+    assert [one.id for one in log.roster.admitted_since(seen)] == [key("carol").public, key("eve").public]
+    assert log.roster.admitted_since(log.roster.seq) == []
+    assert log.roster.admitted_since(-1) == log.roster.active_members()
+
+
 def test_revoked_peer_keeps_its_place_in_the_past() -> None:
     """Needed to read what it sent or sealed before, never to let it send again."""
     log = family()
