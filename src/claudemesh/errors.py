@@ -266,6 +266,7 @@ class LocalError(ClaudemeshError):
         "config_mode": "Others can read or change the configuration; make it yours alone with the printed chmod.",
         "config_damaged": "The configuration cannot be read: move config.json away, then `claudemesh restore FILE`.",
         "config_locked": "Another claudemesh process holds this configuration directory.",
+        "broker_key": "A node that is alive signs with another key: give every node of a broker the same --key FILE.",
         "config_exists": "There is a configuration already; nothing is overwritten without --force.",
         "session_file": "The session file cannot be used: ask its peer for a new one (`claudemesh session`).",
         "session_expired": "The session's time is over: ask its peer for a new one (`claudemesh session`).",

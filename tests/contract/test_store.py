@@ -49,6 +49,9 @@ def submission(to: PeerId = BOB, sender: PeerId = ALICE, **changes: Any) -> Subm
     return Submission(**fields | changes)
 
 
+SESSION = SessionId("ee" * 32)
+
+
 def notice(item: Undelivered) -> bytes:
     return b"undelivered " + item.id.encode()
 
@@ -486,7 +489,7 @@ async def test_a_deleted_mesh_leaves_nothing(store: Store) -> None:
         await store.append_entries(mesh, -1, [b"e0"], NOW, actor=None, served=False)
         await store.append([submission(mesh=mesh)], NOW)
         await store.put_card(mesh, ALICE, 1, b"card")
-        await store.put_attestation(mesh, ALICE, Digest(mesh), LATER, b"att")
+        await store.put_attestation(mesh, ALICE, Digest(mesh), LATER, b"att", session=SESSION)
 
     await store.delete_mesh(MESH)
 
@@ -531,9 +534,9 @@ async def test_the_highest_numbered_card_is_kept(store: Store) -> None:
 async def test_attestations_are_kept_as_long_as_an_envelope_may_name_them(store: Store) -> None:
     """Repeating one changes nothing; it goes when its end is a queue's lifetime ago."""
     first, second = Digest("01" * 32), Digest("02" * 32)
-    await store.put_attestation(MESH, ALICE, first, NOW, b"first")
-    await store.put_attestation(MESH, ALICE, first, LATER, b"changed")
-    await store.put_attestation(MESH, ALICE, second, LATER, b"second")
+    await store.put_attestation(MESH, ALICE, first, NOW, b"first", session=SESSION)
+    await store.put_attestation(MESH, ALICE, first, LATER, b"changed", session=SESSION)
+    await store.put_attestation(MESH, ALICE, second, LATER, b"second", session=SESSION)
 
     assert await store.attestations([first, second, Digest("03" * 32)]) == {first: b"first", second: b"second"}
     assert await store.expire_attestations(UnixMillis(NOW + limits.QUEUE_LIFETIME_MS)) == 0

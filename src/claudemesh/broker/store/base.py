@@ -5,193 +5,66 @@ committed to disk; a call that raises took no effect. Calls may run concurrently
 and those that wait at the same time share a commit. The clock is an argument.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NewType, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-import msgspec
+from claudemesh.broker.store.rows import (
+    Acknowledgement,
+    AuditEvent,
+    Beat,
+    Expired,
+    FannedOut,
+    FanOut,
+    HeadRow,
+    Kind,
+    Leased,
+    LinkId,
+    MeshEnd,
+    MeshRow,
+    Node,
+    NodeId,
+    Notice,
+    Outdated,
+    Recipient,
+    SessionRow,
+    SharedKind,
+    Stored,
+    Submission,
+    Subscription,
+    Undelivered,
+    Usage,
+    Version,
+)
+from claudemesh.types import BrokerId, ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
 
-from claudemesh.protocol.audit_rows import EventType, Reason
-from claudemesh.types import ChannelId, Digest, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
-
-LinkId = NewType("LinkId", int)
-"""One open link of this broker process; a number is never used for a second link."""
-Kind = Literal["dm", "post", "epoch", "sys"]
-"""A direct message, a channel message, a channel's epoch, or a notice of the broker."""
-SharedKind = Literal["post", "epoch"]
-"""What goes into many mailboxes."""
-
-
-class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One envelope for one mailbox, admitted by policy."""
-
-    mesh: MeshId
-    to: PeerId
-    sender: PeerId
-    id: MessageId
-    priority: Priority
-    size: int
-    """Bytes that count against the mailbox's quota; the audit log gets only their class."""
-    expires_at: UnixMillis
-    attestation: Digest | None
-    """Digest of the session attestation that goes with it."""
-    payload: bytes
-    not_before: UnixMillis | None = None
-    lease: LinkId | None = None
-    """The recipient's open link, when the caller will push the envelope itself as soon as it is stored."""
-
-
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a submission; a duplicate gets the answer that the first one got.
-
-    `leased` says that the row is leased to the link of the submission: push it now. It is false for a duplicate,
-    for a row that is not due yet, and when the link has ended or has never called `lease`.
-    """
-
-    q: int
-    duplicate: bool
-    leased: bool
-    audit_n: int
-    audit_hash: Digest
-    accepted_at: UnixMillis
-
-
-class Recipient(msgspec.Struct, frozen=True, gc=False):
-    """One of the mailboxes that something goes into."""
-
-    peer: PeerId
-    lease: LinkId | None = None
-    """As in `Submission`."""
-    slot: str = ""
-    """This peer's slot of an epoch."""
-
-
-class FanOut(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One channel message, or one epoch, for many mailboxes; admitted by policy."""
-
-    mesh: MeshId
-    sender: PeerId
-    kind: SharedKind
-    channel: ChannelId
-    """The channel of a message, the scope of an epoch."""
-    id: str
-    """Of the message, or of the epoch."""
-    priority: Priority | None
-    size: int
-    """Bytes that count against the quota of each mailbox, although the payload is stored once."""
-    expires_at: UnixMillis
-    attestation: Digest
-    payload: bytes
-    recipients: Sequence[Recipient]
-    """Each peer once; may be empty."""
-    not_before: UnixMillis | None = None
-
-
-class FannedOut(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a `FanOut`: for each recipient, in their order, its row and whether it is leased.
-
-    A duplicate gets the audit row and the time of the first one, and no rows.
-    """
-
-    qs: Sequence[int]
-    leased: Sequence[bool]
-    duplicate: bool
-    audit_n: int
-    audit_hash: Digest
-    accepted_at: UnixMillis
-
-
-class Leased(msgspec.Struct, frozen=True, gc=False):
-    """One mailbox row that now belongs to one link until that link acknowledges it or ends."""
-
-    q: int
-    accepted_at: UnixMillis
-    kind: Kind
-    payload: bytes
-    attestation: Digest | None
-    slot: str = ""
-
-
-class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Rows of one mailbox that its peer has recorded."""
-
-    mesh: MeshId
-    peer: PeerId
-    qs: Sequence[int]
-
-
-class Undelivered(msgspec.Struct, frozen=True, gc=False):
-    """An envelope that left its mailbox without an acknowledgement: it expired, or `to` was revoked."""
-
-    mesh: MeshId
-    to: PeerId
-    sender: PeerId
-    id: MessageId
-
-
-class Expired(msgspec.Struct, frozen=True, gc=False):
-    """What one call of `expire` deleted: how many rows, and the envelopes among them whose senders were told."""
-
-    rows: int
-    letters: Sequence[Undelivered]
-
-
-class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What one mailbox holds."""
-
-    rows: int
-    size: int
-
-
-class Subscription(msgspec.Struct, frozen=True, gc=False):
-    """That a peer wants, or does not want, the posts of a channel, where that is not the rule."""
-
-    channel: ChannelId
-    peer: PeerId
-    wanted: bool
-
-
-class MeshRow(msgspec.Struct, frozen=True, gc=False):
-    """One mesh: whether this broker serves it, and how many roster entries it holds."""
-
-    mesh: MeshId
-    served: bool
-    length: int
-    created_at: UnixMillis
-
-
-class SessionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One connected session, as its link announced it."""
-
-    mesh: MeshId
-    peer: PeerId
-    session: SessionId
-    link: LinkId
-    connected_at: UnixMillis
-    last_seen: UnixMillis
-    status: str = "idle"
-    sid: str = ""
-    pid: int = 0
-    cwd: str = ""
-
-
-class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something to record in a mesh's audit log, such as `connect`; what the store itself does it records itself."""
-
-    mesh: MeshId
-    event_type: EventType
-    actor: PeerId | None = None
-    target: PeerId | None = None
-    priority: Priority | None = None
-    count: int | None = None
-    reason: Reason | None = None
-
-
-Notice = Callable[[Undelivered], bytes]
-"""Makes the payload of the `sys` row that tells a sender about one undelivered envelope.
-
-It is called inside the transaction, on the store's own thread, and possibly twice for one envelope: it may only
-compute (sign). It raises nothing.
-"""
+__all__ = [
+    "Acknowledgement",
+    "AuditEvent",
+    "Beat",
+    "Expired",
+    "FanOut",
+    "FannedOut",
+    "HeadRow",
+    "Kind",
+    "Leased",
+    "LinkId",
+    "MeshEnd",
+    "MeshRow",
+    "Node",
+    "NodeId",
+    "Notice",
+    "Outdated",
+    "Recipient",
+    "SessionRow",
+    "SharedKind",
+    "Store",
+    "Stored",
+    "Submission",
+    "Subscription",
+    "Undelivered",
+    "Usage",
+    "Version",
+]
 
 
 class Store(Protocol):
@@ -215,20 +88,53 @@ class Store(Protocol):
     async def ping(self) -> None:
         """Commit a real write, so that readiness means that a message would be stored."""
 
+    # Nodes
+
+    async def join(self, broker: BrokerId, *, alone: bool) -> Node:
+        """Become a node of this store.
+
+        Args:
+            broker: The key that this node signs with: the same for all nodes.
+            alone: Whether no other node may use the store meanwhile.
+
+        Raises:
+            LocalError: `broker_key` a live node signs with another key; `config_locked` another node is alive, and it
+                or this one wants to be alone. Nothing was changed.
+        """
+
+    async def beat(self, node: NodeId, lapse_ms: int | None) -> Beat:
+        """Say that a node lives, by the clock of the store, and bury those that have not said so for `lapse_ms`.
+
+        The leases and sessions of a buried node end; None buries nobody. A node that was buried itself stays so.
+        """
+
+    async def leave(self, node: NodeId) -> None:
+        """A node ends: its leases and sessions end now. A number that is unknown, or buried, is ignored."""
+
     # Mailboxes
 
-    async def append(self, submissions: Sequence[Submission], now: UnixMillis) -> list[Stored]:
+    async def append(
+        self, submissions: Sequence[Submission], now: UnixMillis, expected: Mapping[MeshId, Version] | None = None
+    ) -> list[Stored]:
         """Store envelopes, in order, each with one audit row `send`.
 
         A submission whose (mesh, to, sender, id) is stored already, or stands earlier in the same call, gets
         the first one's answer. A few large calls cost less than many small ones: gather while one is under way.
+
+        Args:
+            expected: At which version each mesh of the call must be, where several nodes write.
+
+        Raises:
+            Outdated: A mesh is at another version.
         """
 
-    async def fan_out(self, fan_outs: Sequence[FanOut], now: UnixMillis) -> list[FannedOut]:
+    async def fan_out(
+        self, fan_outs: Sequence[FanOut], now: UnixMillis, expected: Mapping[MeshId, Version] | None = None
+    ) -> list[FannedOut]:
         """Store channel messages and epochs, in order: the payload once, a row in each mailbox, one audit row.
 
         One that has no recipients is only audited. While a row of it is stored, the same (mesh, sender, kind, channel,
-        id) gets the first answer and stores nothing.
+        id) gets the first answer and stores nothing. `expected` and `Outdated` are those of `append`.
         """
 
     async def lease(self, mesh: MeshId, peer: PeerId, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:
@@ -256,6 +162,9 @@ class Store(Protocol):
     async def due(self, after: UnixMillis, until: UnixMillis) -> list[tuple[MeshId, PeerId]]:
         """Mailboxes with rows whose `not_before` lies in (after, until]: those to lease from when the timer rings."""
 
+    async def waiting(self, mailboxes: Sequence[tuple[MeshId, PeerId]], now: UnixMillis) -> list[tuple[MeshId, PeerId]]:
+        """Which of these mailboxes hold a row that is due and leased to nobody."""
+
     async def expire(self, now: UnixMillis, limit: int, notice: Notice) -> Expired:
         """Delete up to `limit` rows whose time has passed, oldest first; a sender of direct messages gets a notice.
 
@@ -276,7 +185,10 @@ class Store(Protocol):
         """
 
     async def mailbox_usage(self, mesh: MeshId, peer: PeerId) -> Usage:
-        """What a mailbox holds, everything committed included; answered from memory as a rule."""
+        """What a mailbox holds, all that was committed through this object included; from memory as a rule.
+
+        What other nodes have committed is in it after two seconds at the latest.
+        """
 
     async def mailbox_usages(self, mesh: MeshId, peers: Sequence[PeerId]) -> list[Usage]:
         """`mailbox_usage` of each of `peers`."""
@@ -300,11 +212,22 @@ class Store(Protocol):
         *,
         actor: PeerId | None,
         served: bool,
+        head: HeadRow | None = None,
     ) -> bool:
         """Append roster entries if the last one stored has `expected_seq` (−1: the mesh does not exist yet).
 
         Returns False, and does nothing, when it has another: somebody was faster. Sets whether the mesh is served.
-        One audit row `append` with the count; `actor` is the peer that uploaded, if it has proven who it is.
+        One audit row `append` with the count; `actor` is the peer that uploaded, if it has proven who it is. `head`,
+        for the last of `entries`, is kept with them: no node ever hands out another one for that length.
+        """
+
+    async def mesh_ends(self, meshes: Sequence[MeshId]) -> dict[MeshId, MeshEnd]:
+        """Where meshes are now; those that are not held are left out."""
+
+    async def renew_head(self, mesh: MeshId, head: HeadRow, older_than: UnixMillis) -> HeadRow | None:
+        """Keep a newer signature, if the roster ends at its seq and what is kept was signed before `older_than`.
+
+        Returns the head that is kept now, of whatever seq; None when there is none.
         """
 
     async def entries(self, mesh: MeshId, from_seq: int, limit: int) -> list[bytes]:
@@ -328,9 +251,19 @@ class Store(Protocol):
         """The newest card of each of `members` that has one."""
 
     async def put_attestation(
-        self, mesh: MeshId, member: PeerId, digest: Digest, expires_at: UnixMillis, statement: bytes
+        self,
+        mesh: MeshId,
+        member: PeerId,
+        digest: Digest,
+        expires_at: UnixMillis,
+        statement: bytes,
+        *,
+        session: SessionId,
     ) -> None:
-        """Keep an attestation; repeating it changes nothing."""
+        """Keep an attestation of `session`; repeating it changes nothing."""
+
+    async def session_attestations(self, mesh: MeshId, sessions: Sequence[SessionId]) -> dict[SessionId, bytes]:
+        """Of each of `sessions` the attestation that is kept and ends last."""
 
     async def attestations(self, digests: Sequence[Digest]) -> dict[Digest, bytes]:
         """Those of `digests` that are kept."""
@@ -342,6 +275,28 @@ class Store(Protocol):
 
     async def set_presence(self, sessions: Sequence[SessionRow]) -> None:
         """Announce sessions, or replace what was announced of them."""
+
+    async def take_over(self, session: SessionRow) -> LinkId | None:
+        """Announce the session of a link that has just opened: a session has one link.
+
+        Returns the link that had it before, on whatever node, whose leases and announcements have ended; None when
+        there was none.
+        """
+
+    async def set_statuses(self, statuses: Sequence[tuple[LinkId, SessionId, str]]) -> None:
+        """Change what sessions of these links say of themselves; one that another link has now is left alone."""
+
+    async def arrive(self, mesh: MeshId, peer: PeerId) -> bool:
+        """A peer has announced a session. Returns whether it was absent before: one of many callers is told so."""
+
+    async def depart(self, mesh: MeshId, peer: PeerId) -> bool:
+        """A peer is absent from now on. Returns whether it was present: one of many callers is told so."""
+
+    async def depart_absent(self, before: UnixMillis, limit: int) -> list[tuple[MeshId, PeerId]]:
+        """Peers that had arrived, have no session now and were last seen before `before` are absent from now on.
+
+        Each is returned to one caller.
+        """
 
     async def touch_presence(self, links: Sequence[LinkId], now: UnixMillis) -> None:
         """Renew the presence lease of every session of these links."""

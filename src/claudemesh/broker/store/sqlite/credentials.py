@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from claudemesh.protocol import limits
-from claudemesh.types import Digest, MeshId, PeerId, UnixMillis
+from claudemesh.types import Digest, MeshId, PeerId, SessionId, UnixMillis
 
 _PUT_CARD: Final = """
     INSERT INTO cards (mesh_id, member, number, statement) VALUES (?, ?, ?, ?)
@@ -17,7 +17,12 @@ _CARDS: Final = """
     SELECT member, statement FROM cards WHERE mesh_id = ? AND member IN (SELECT value FROM json_each(?))
 """
 _PUT_ATTESTATION: Final = """
-    INSERT OR IGNORE INTO attestations (digest, mesh_id, member, expires_at, statement) VALUES (?, ?, ?, ?, ?)
+    INSERT OR IGNORE INTO attestations (digest, mesh_id, member, expires_at, statement, session_id)
+    VALUES (?, ?, ?, ?, ?, ?)
+"""
+_OF_SESSIONS: Final = """
+    SELECT session_id, statement FROM attestations
+    WHERE mesh_id = ? AND session_id IN (SELECT value FROM json_each(?)) ORDER BY expires_at
 """
 _ATTESTATIONS: Final = "SELECT digest, statement FROM attestations WHERE digest IN (SELECT value FROM json_each(?))"
 _EXPIRE: Final = "DELETE FROM attestations WHERE expires_at < ?"
@@ -40,9 +45,17 @@ def put_attestation(
     digest: Digest,
     expires_at: UnixMillis,
     statement: bytes,
+    session: SessionId,
 ) -> None:
     """Keep an attestation."""
-    connection.execute(_PUT_ATTESTATION, (digest, mesh, member, expires_at, statement))
+    connection.execute(_PUT_ATTESTATION, (digest, mesh, member, expires_at, statement, session))
+
+
+def session_attestations(
+    connection: sqlite3.Connection, mesh: MeshId, sessions: Sequence[SessionId]
+) -> dict[SessionId, bytes]:
+    """Of each session the attestation that ends last."""
+    return dict(connection.execute(_OF_SESSIONS, (mesh, json.dumps(list(sessions)))).fetchall())
 
 
 def attestations(connection: sqlite3.Connection, digests: Sequence[Digest]) -> dict[Digest, bytes]:

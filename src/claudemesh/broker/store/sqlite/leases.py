@@ -60,6 +60,11 @@ class Leases:
                 for q in qs:
                     mailbox.holders.pop(q, None)
 
+    def links(self, first: LinkId, end: LinkId) -> list[LinkId]:
+        """The links with a number from `first` to before `end` that are registered."""
+        with self._lock:
+            return [link for link in self._address_of if first <= link < end]
+
     def release(self, link: LinkId) -> None:
         """End the leases of a link, and its right to new ones."""
         with self._lock:

@@ -47,6 +47,9 @@ _LEASABLE: Final = """
     WHERE recipient = ? AND scheduled = 0 AND q NOT IN (SELECT value FROM json_each(?))
     ORDER BY q LIMIT ?
 """
+_HAS_LEASABLE: Final = """
+    SELECT 1 FROM mailbox WHERE recipient = ? AND scheduled = 0 AND q NOT IN (SELECT value FROM json_each(?)) LIMIT 1
+"""
 _FIND: Final = """
     SELECT json_group_array(json_array(q, recipient, size, shared)) FROM mailbox
     WHERE q IN (SELECT value FROM json_each(?))
@@ -227,6 +230,10 @@ class Mailboxes:
                 break
         return rows
 
+    def waiting(self, connection: sqlite3.Connection, addresses: Sequence[Address]) -> list[Address]:
+        """Which mailboxes hold a row that is leasable. On the reader's thread."""
+        return [address for address in addresses if self._has_leasable(connection, address)]
+
     def has_due(self, now: UnixMillis) -> bool:
         """Whether scheduled rows have come due that are not leasable yet. On any thread."""
         return self._next_scheduled is not None and self._next_scheduled <= now
@@ -235,6 +242,12 @@ class Mailboxes:
         """Make scheduled rows leasable whose time has come."""
         connection.execute(_RELEASE_DUE, (now,))
         self._next_scheduled = connection.execute(_NEXT_SCHEDULED).fetchone()[0]
+
+    def _has_leasable(self, connection: sqlite3.Connection, address: Address) -> bool:
+        taken = _to_json(self._leases.of(address)).decode()
+        return (
+            connection.execute(_HAS_LEASABLE, (self._addresses.find(connection, address), taken)).fetchone() is not None
+        )
 
     # Acknowledge
 

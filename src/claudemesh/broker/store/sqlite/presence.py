@@ -22,6 +22,7 @@ _SELECT: Final = """
 """
 _OF_SESSION: Final = _SELECT + "WHERE mesh_id = ? AND peer_id = ? AND session_id = ?"
 _OF_LINK: Final = _SELECT + "WHERE link = ?"
+_OF_LINKS: Final = _SELECT + "WHERE link >= ? AND link < ?"
 _OF_MESH: Final = _SELECT + "WHERE mesh_id = ? ORDER BY peer_id, connected_at, session_id"
 _BEFORE: Final = _SELECT + "WHERE last_seen < ? ORDER BY last_seen"
 _DELETE: Final = "DELETE FROM presence WHERE mesh_id = ? AND peer_id = ? AND session_id = ?"
@@ -32,6 +33,17 @@ _LAST_SEEN: Final = """
     ) GROUP BY peer_id
 """
 _KEEP_LAST_SEEN: Final = "UPDATE peers SET last_seen = max(last_seen, ?) WHERE ref = ?"
+_SET_STATUS: Final = "UPDATE presence SET status = ? WHERE link = ? AND session_id = ?"
+_ARRIVE: Final = "UPDATE peers SET present = 1 WHERE ref = ? AND present = 0"
+_DEPART: Final = "UPDATE peers SET present = 0 WHERE mesh_id = ? AND peer_id = ? AND present = 1"
+_DEPART_ABSENT: Final = """
+    UPDATE peers SET present = 0 WHERE ref IN (
+        SELECT ref FROM peers p
+        WHERE present = 1 AND last_seen < ?
+            AND NOT EXISTS (SELECT 1 FROM presence s WHERE s.mesh_id = p.mesh_id AND s.peer_id = p.peer_id)
+        LIMIT ?
+    ) RETURNING mesh_id, peer_id
+"""
 
 
 class Presence:
@@ -49,6 +61,35 @@ class Presence:
                 for s in sessions
             ],
         )
+
+    def take_over(self, connection: sqlite3.Connection, session: SessionRow) -> LinkId | None:
+        """Announce a session; returns the other link that had it."""
+        before = _rows(connection, _OF_SESSION, session.mesh, session.peer, session.session)
+        self.set(connection, [session])
+        return next((row.link for row in before if row.link != session.link), None)
+
+    def set_statuses(self, connection: sqlite3.Connection, statuses: Sequence[tuple[LinkId, SessionId, str]]) -> None:
+        """Change what sessions say of themselves."""
+        connection.executemany(_SET_STATUS, [(status, link, session) for link, session, status in statuses])
+
+    def arrive(self, connection: sqlite3.Connection, mesh: MeshId, peer: PeerId) -> bool:
+        """A peer is present; returns whether it was not before."""
+        ref = self._addresses.obtain(connection, [(mesh, peer)])[mesh, peer]
+        return connection.execute(_ARRIVE, (ref,)).rowcount == 1
+
+    def depart(self, connection: sqlite3.Connection, mesh: MeshId, peer: PeerId) -> bool:
+        """A peer is absent; returns whether it was present."""
+        return connection.execute(_DEPART, (mesh, peer)).rowcount == 1
+
+    def depart_absent(
+        self, connection: sqlite3.Connection, before: UnixMillis, limit: int
+    ) -> list[tuple[MeshId, PeerId]]:
+        """Peers that have no session, and were not heard from since, are absent."""
+        return connection.execute(_DEPART_ABSENT, (before, limit)).fetchall()
+
+    def clear_links(self, connection: sqlite3.Connection, first: LinkId, end: LinkId) -> None:
+        """Remove the sessions of the links of a node."""
+        self._remove(connection, _rows(connection, _OF_LINKS, first, end))
 
     def touch(self, connection: sqlite3.Connection, links: Sequence[LinkId], now: UnixMillis) -> None:
         """Renew every session of these links."""

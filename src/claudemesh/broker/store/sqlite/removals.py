@@ -10,6 +10,7 @@ from claudemesh.broker.store.base import Expired, Kind, Notice, Undelivered
 from claudemesh.broker.store.sqlite.addresses import Address, Addresses
 from claudemesh.broker.store.sqlite.audit_log import AuditLog
 from claudemesh.broker.store.sqlite.mailboxes import INSERT_ROWS, Mailboxes, remove
+from claudemesh.broker.store.sqlite.rosters import count_wish
 from claudemesh.broker.store.sqlite.usages import Usages
 from claudemesh.protocol import limits
 from claudemesh.protocol.audit_rows import Reason
@@ -62,7 +63,8 @@ class Removals:
         ref = self._addresses.find(connection, address)
         rows = [_Row(*row) for row in connection.execute(_ALL_OF_ONE, (ref,)).fetchall()] if ref is not None else []
         lost = self._delete(connection, rows, now, notice)
-        connection.execute(_FORGET_PEER, address)
+        if connection.execute(_FORGET_PEER, address).rowcount:
+            count_wish(connection, address[0])
         self._record_drop(connection, address, len(rows), "revoked", now)
         return lost
 
@@ -73,7 +75,8 @@ class Removals:
         ref = self._addresses.find(connection, address)
         rows = [_Row(*row) for row in connection.execute(_ONE_CHANNEL, (ref, channel)).fetchall()]
         self._delete(connection, rows, now, _no_notice)
-        connection.execute(_FORGET_SUBSCRIPTION, (*address, channel))
+        if connection.execute(_FORGET_SUBSCRIPTION, (*address, channel)).rowcount:
+            count_wish(connection, address[0])
         self._record_drop(connection, address, len(rows), "left", now)
         return len(rows)
 

@@ -1,18 +1,27 @@
 """Meshes and their roster entries in SQLite."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from claudemesh.broker.store.base import MeshRow
+from claudemesh.broker.store.base import HeadRow, MeshEnd, MeshRow, Outdated, Version
 from claudemesh.broker.store.sqlite.many_rows import ManyRows
 from claudemesh.types import MeshId, UnixMillis
 
 _LENGTH: Final = "SELECT length FROM meshes WHERE mesh_id = ?"
 _SAVE: Final = """
-    INSERT INTO meshes (mesh_id, served, length, created_at) VALUES (?, ?, ?, ?)
-    ON CONFLICT (mesh_id) DO UPDATE SET served = excluded.served, length = excluded.length
+    INSERT INTO meshes (mesh_id, served, length, created_at, head_at, head) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (mesh_id) DO UPDATE
+    SET served = excluded.served, length = excluded.length, head_at = excluded.head_at, head = excluded.head
 """
+_ENDS: Final = """
+    SELECT mesh_id, length, wishes, head_at, head FROM meshes WHERE mesh_id IN (SELECT value FROM json_each(?))
+"""
+_RENEW: Final = """
+    UPDATE meshes SET head_at = ?, head = ? WHERE mesh_id = ? AND length = ? AND (head_at IS NULL OR head_at < ?)
+"""
+_WISH: Final = "UPDATE meshes SET wishes = wishes + 1 WHERE mesh_id = ?"
 _INSERT: Final = ManyRows(
     "INSERT OR FAIL INTO roster_entries (seq, mesh_id, entry) SELECT * FROM (VALUES :rows) WHERE column1 IS NOT NULL",
     width=3,
@@ -42,6 +51,7 @@ def append(
     entries: Sequence[bytes],
     now: UnixMillis,
     served: bool,
+    head: HeadRow | None,
 ) -> bool:
     """Append if the last entry has `expected_seq`; otherwise do nothing and return False."""
     row = connection.execute(_LENGTH, (mesh,)).fetchone()
@@ -49,8 +59,39 @@ def append(
     if length != expected_seq + 1:
         return False
     _INSERT.execute(connection, [(seq, mesh, entry) for seq, entry in enumerate(entries, length)])
-    connection.execute(_SAVE, (mesh, served, length + len(entries), now))
+    signed = (None, None) if head is None else (head.at, head.statement)
+    connection.execute(_SAVE, (mesh, served, length + len(entries), now, *signed))
     return True
+
+
+def ends(connection: sqlite3.Connection, meshes: Sequence[MeshId]) -> dict[MeshId, MeshEnd]:
+    """Where meshes are now."""
+    return {
+        mesh: MeshEnd(Version(length, wishes), None if head is None else HeadRow(length - 1, head_at, head))
+        for mesh, length, wishes, head_at, head in connection.execute(_ENDS, (json.dumps(list(meshes)),)).fetchall()
+    }
+
+
+def check_versions(connection: sqlite3.Connection, expected: Mapping[MeshId, Version] | None) -> None:
+    """Raise `Outdated` when a mesh is at another version than the expected one."""
+    if not expected:
+        return
+    found = ends(connection, list(expected))
+    outdated = {mesh for mesh, version in expected.items() if mesh not in found or found[mesh].version != version}
+    if outdated:
+        raise Outdated(frozenset(outdated))
+
+
+def renew_head(connection: sqlite3.Connection, mesh: MeshId, head: HeadRow, older_than: UnixMillis) -> HeadRow | None:
+    """Keep a newer signature for the same length; returns what is kept."""
+    connection.execute(_RENEW, (head.at, head.statement, mesh, head.seq + 1, older_than))
+    end = ends(connection, [mesh]).get(mesh)
+    return None if end is None else end.head
+
+
+def count_wish(connection: sqlite3.Connection, mesh: MeshId) -> None:
+    """The subscriptions of a mesh have changed."""
+    connection.execute(_WISH, (mesh,))
 
 
 def entries(connection: sqlite3.Connection, mesh: MeshId, from_seq: int, limit: int) -> list[bytes]:

@@ -1,19 +1,25 @@
 """The SQLite store: each call of the contract as one operation of the database."""
 
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from claudemesh.broker.store.base import (
     Acknowledgement,
     AuditEvent,
+    Beat,
     Expired,
     FannedOut,
     FanOut,
+    HeadRow,
     Leased,
     LinkId,
+    MeshEnd,
     MeshRow,
+    Node,
+    NodeId,
     Notice,
     SessionRow,
     Stored,
@@ -21,15 +27,17 @@ from claudemesh.broker.store.base import (
     Subscription,
     Undelivered,
     Usage,
+    Version,
 )
 from claudemesh.broker.store.sqlite import audit_log, credentials, mailboxes, presence, rosters, subscriptions
 from claudemesh.broker.store.sqlite.addresses import Addresses
 from claudemesh.broker.store.sqlite.fan_outs import FanOuts
 from claudemesh.broker.store.sqlite.leases import Leases
+from claudemesh.broker.store.sqlite.nodes import LINKS_PER_NODE, Nodes
 from claudemesh.broker.store.sqlite.removals import Removals
 from claudemesh.broker.store.sqlite.usages import Usages
 from claudemesh.database import Database, load_migrations
-from claudemesh.types import ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
+from claudemesh.types import BrokerId, ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
 
 _PING = "UPDATE readiness SET checks = checks + 1"
 
@@ -42,6 +50,7 @@ class SqliteStore:
         self._addresses = Addresses()
         self._audit_log = audit_log.AuditLog()
         self._leases = Leases()
+        self._nodes = Nodes()
         self._usages = Usages(self._addresses)
         self._mailboxes = mailboxes.Mailboxes(self._addresses, self._audit_log, self._leases, self._usages)
         self._fan_outs = FanOuts(self._addresses, self._audit_log, self._mailboxes, self._leases, self._usages)
@@ -66,17 +75,48 @@ class SqliteStore:
         """Commit a real write."""
         await self._database.write(lambda connection: connection.execute(_PING).rowcount)
 
-    async def append(self, submissions: Sequence[Submission], now: UnixMillis) -> list[Stored]:
+    async def join(self, broker: BrokerId, *, alone: bool) -> Node:
+        """Become a node; see `Store.join`."""
+        return self._nodes.join(broker, alone)
+
+    async def beat(self, node: NodeId, lapse_ms: int | None) -> Beat:
+        """Say that a node lives; see `Store.beat`."""
+        is_alive, dead = self._nodes.beat(node, lapse_ms)
+        for one in dead:
+            await self._end_node(one)
+        return Beat(UnixMillis(time.time_ns() // 1_000_000), is_alive, len(dead))
+
+    async def leave(self, node: NodeId) -> None:
+        """A node ends; see `Store.leave`."""
+        ended = self._nodes.leave(node)
+        if ended is not None:
+            await self._end_node(ended)
+
+    async def append(
+        self, submissions: Sequence[Submission], now: UnixMillis, expected: Mapping[MeshId, Version] | None = None
+    ) -> list[Stored]:
         """Store envelopes; see `Store.append`."""
         if not submissions:
             return []
-        return await self._database.write(partial(self._mailboxes.append, submissions=submissions, now=now))
 
-    async def fan_out(self, fan_outs: Sequence[FanOut], now: UnixMillis) -> list[FannedOut]:
+        def operation(connection: sqlite3.Connection) -> list[Stored]:
+            rosters.check_versions(connection, expected)
+            return self._mailboxes.append(connection, submissions, now)
+
+        return await self._database.write(operation)
+
+    async def fan_out(
+        self, fan_outs: Sequence[FanOut], now: UnixMillis, expected: Mapping[MeshId, Version] | None = None
+    ) -> list[FannedOut]:
         """Store channel messages and epochs; see `Store.fan_out`."""
         if not fan_outs:
             return []
-        return await self._database.write(partial(self._fan_outs.store, fan_outs=fan_outs, now=now))
+
+        def operation(connection: sqlite3.Connection) -> list[FannedOut]:
+            rosters.check_versions(connection, expected)
+            return self._fan_outs.store(connection, fan_outs, now)
+
+        return await self._database.write(operation)
 
     async def lease(self, mesh: MeshId, peer: PeerId, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:
         """Lease the oldest due rows to `link`; see `Store.lease`."""
@@ -113,6 +153,12 @@ class SqliteStore:
     async def due(self, after: UnixMillis, until: UnixMillis) -> list[tuple[MeshId, PeerId]]:
         """Mailboxes with rows that came due in (after, until]."""
         return await self._database.read(partial(mailboxes.due, after=after, until=until))
+
+    async def waiting(self, mailboxes: Sequence[tuple[MeshId, PeerId]], now: UnixMillis) -> list[tuple[MeshId, PeerId]]:
+        """Which mailboxes hold a row that is due and leased to nobody."""
+        if self._mailboxes.has_due(now):
+            await self._database.write(partial(self._mailboxes.release_due, now=now))
+        return await self._database.read(partial(self._mailboxes.waiting, addresses=mailboxes))
 
     async def expire(self, now: UnixMillis, limit: int, notice: Notice) -> Expired:
         """Delete rows whose time has passed; see `Store.expire`."""
@@ -159,17 +205,26 @@ class SqliteStore:
         *,
         actor: PeerId | None,
         served: bool,
+        head: HeadRow | None = None,
     ) -> bool:
         """Append roster entries by compare-and-swap; see `Store.append_entries`."""
         event = AuditEvent(mesh=mesh, event_type="append", actor=actor, count=len(entries))
 
         def operation(connection: sqlite3.Connection) -> bool:
-            if not rosters.append(connection, mesh, expected_seq, entries, now, served):
+            if not rosters.append(connection, mesh, expected_seq, entries, now, served, head):
                 return False
             self._audit_log.record(connection, [event], now)
             return True
 
         return await self._database.write(operation)
+
+    async def mesh_ends(self, meshes: Sequence[MeshId]) -> dict[MeshId, MeshEnd]:
+        """Where meshes are now."""
+        return await self._database.read(partial(rosters.ends, meshes=meshes))
+
+    async def renew_head(self, mesh: MeshId, head: HeadRow, older_than: UnixMillis) -> HeadRow | None:
+        """Keep a newer signature; see `Store.renew_head`."""
+        return await self._database.write(partial(rosters.renew_head, mesh=mesh, head=head, older_than=older_than))
 
     async def entries(self, mesh: MeshId, from_seq: int, limit: int) -> list[bytes]:
         """Roster entries from `from_seq` on."""
@@ -203,7 +258,14 @@ class SqliteStore:
         return await self._database.read(partial(credentials.cards, mesh=mesh, members=members))
 
     async def put_attestation(
-        self, mesh: MeshId, member: PeerId, digest: Digest, expires_at: UnixMillis, statement: bytes
+        self,
+        mesh: MeshId,
+        member: PeerId,
+        digest: Digest,
+        expires_at: UnixMillis,
+        statement: bytes,
+        *,
+        session: SessionId,
     ) -> None:
         """Keep an attestation."""
         await self._database.write(
@@ -214,8 +276,13 @@ class SqliteStore:
                 digest=digest,
                 expires_at=expires_at,
                 statement=statement,
+                session=session,
             )
         )
+
+    async def session_attestations(self, mesh: MeshId, sessions: Sequence[SessionId]) -> dict[SessionId, bytes]:
+        """Of each session the attestation that ends last."""
+        return await self._database.read(partial(credentials.session_attestations, mesh=mesh, sessions=sessions))
 
     async def attestations(self, digests: Sequence[Digest]) -> dict[Digest, bytes]:
         """Those of `digests` that are kept."""
@@ -228,6 +295,29 @@ class SqliteStore:
     async def set_presence(self, sessions: Sequence[SessionRow]) -> None:
         """Announce sessions, or replace what was announced."""
         await self._database.write(partial(self._presence.set, sessions=sessions))
+
+    async def take_over(self, session: SessionRow) -> LinkId | None:
+        """Announce the session of a link that has just opened; see `Store.take_over`."""
+        before = await self._database.write(partial(self._presence.take_over, session=session))
+        if before is not None:
+            self._leases.release(before)
+        return before
+
+    async def set_statuses(self, statuses: Sequence[tuple[LinkId, SessionId, str]]) -> None:
+        """Change what sessions say of themselves."""
+        await self._database.write(partial(self._presence.set_statuses, statuses=statuses))
+
+    async def arrive(self, mesh: MeshId, peer: PeerId) -> bool:
+        """A peer has announced a session."""
+        return await self._database.write(partial(self._presence.arrive, mesh=mesh, peer=peer))
+
+    async def depart(self, mesh: MeshId, peer: PeerId) -> bool:
+        """A peer is absent from now on."""
+        return await self._database.write(partial(self._presence.depart, mesh=mesh, peer=peer))
+
+    async def depart_absent(self, before: UnixMillis, limit: int) -> list[tuple[MeshId, PeerId]]:
+        """Peers without a session are absent from now on."""
+        return await self._database.write(partial(self._presence.depart_absent, before=before, limit=limit))
 
     async def touch_presence(self, links: Sequence[LinkId], now: UnixMillis) -> None:
         """Renew every session of these links."""
@@ -265,6 +355,12 @@ class SqliteStore:
     async def audit_head(self, mesh: MeshId) -> tuple[int, Digest]:
         """How many audit rows a mesh has, and the hash of the last one."""
         return await self._database.read(partial(audit_log.head_of, mesh=mesh))
+
+    async def _end_node(self, node: Node) -> None:
+        first, end = node.first_link, LinkId(node.first_link + LINKS_PER_NODE)
+        for link in self._leases.links(first, end):
+            self._leases.release(link)
+        await self._database.write(partial(self._presence.clear_links, first=first, end=end))
 
     def _forget(self) -> None:
         self._addresses.forget()

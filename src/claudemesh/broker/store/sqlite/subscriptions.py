@@ -4,6 +4,7 @@ import sqlite3
 from typing import Final
 
 from claudemesh.broker.store.base import Subscription
+from claudemesh.broker.store.sqlite.rosters import count_wish
 from claudemesh.types import ChannelId, MeshId, PeerId
 
 _KEEP: Final = """
@@ -20,6 +21,7 @@ def keep(connection: sqlite3.Connection, mesh: MeshId, channel: ChannelId, peer:
         connection.execute(_FORGET, (mesh, peer, channel))
     else:
         connection.execute(_KEEP, (mesh, peer, channel, wanted))
+    count_wish(connection, mesh)
 
 
 def of_mesh(connection: sqlite3.Connection, mesh: MeshId) -> list[Subscription]:
