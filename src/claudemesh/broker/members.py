@@ -48,7 +48,12 @@ class Members:
             attestation = received.attestation
             known = KnownAttestation(attestation, encode_statement(received.message.att))
             await core.store.put_attestation(
-                mesh.id, hello.member, attestation.digest, attestation.expires_at, known.statement
+                mesh.id,
+                hello.member,
+                attestation.digest,
+                attestation.expires_at,
+                known.statement,
+                session=attestation.session,
             )
             mesh.remember(known, core.clock())
             if received.message.cursor and not _is_restricted(attestation):

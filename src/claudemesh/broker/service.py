@@ -164,7 +164,12 @@ class Service:
             raise Refused("limit", "sessions_per_link")
         known = KnownAttestation(attestation, encode_statement(message.st))
         await self._core.store.put_attestation(
-            mesh.id, link.peer, attestation.digest, attestation.expires_at, known.statement
+            mesh.id,
+            link.peer,
+            attestation.digest,
+            attestation.expires_at,
+            known.statement,
+            session=attestation.session,
         )
         mesh.remember(known, now)
         if message.live:
