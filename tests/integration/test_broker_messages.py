@@ -1,6 +1,7 @@
 """Envelopes through a real broker: real sockets, real SQLite, raw clients (docs/spec/broker.md §4)."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -186,6 +187,20 @@ async def test_second_link_of_a_session_replaces_the_first_and_inherits_its_deli
     assert closing is not None
     assert closing.code == "replaced"
     assert len(deliveries) == 1
+
+
+async def test_what_one_link_had_goes_to_the_next_however_the_two_meet(broker: Broker) -> None:
+    """The lease of the new link may be under way while that of the old one ends: nothing waits for a third link."""
+    owner, other = await wire.mesh_of(broker.url, 2)
+    async with wire.member(broker.url, owner) as sending, contextlib.AsyncExitStack() as links:
+        await sending.submit(owner.envelope(other.id))
+        before = await links.enter_async_context(wire.member(broker.url, other))
+        for _ in range(40):
+            after = await links.enter_async_context(wire.member(broker.url, other))
+            await before.ended()
+
+            assert len(await after.deliveries(1)) == 1
+            before = after
 
 
 async def test_unacknowledged_pushes_stop_at_the_window_and_go_on_with_acknowledgements(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.pushing import delivery, push_frames
 from claudemesh.broker.routing import Mailbox
-from claudemesh.broker.store.base import Leased, LinkId, Notice, Store, Undelivered
+from claudemesh.broker.store.base import Leased, Notice, Store, Undelivered
 from claudemesh.errors import LocalError
 from claudemesh.protocol.messages import Closing
 from claudemesh.types import UnixMillis
@@ -50,7 +50,7 @@ class Leasing:
         self._spawn = spawn
         self._notice = notice
         self._stalled: set[tuple[Mesh, Mailbox]] = set()
-        self._unreleased: set[LinkId] = set()
+        self._unreleased: set[Link] = set()
         self._due_changed = asyncio.Event()
 
     def pump(self, mesh: Mesh, mailbox: Mailbox) -> None:
@@ -74,18 +74,12 @@ class Leasing:
 
     async def link_ended(self, mesh: Mesh, link: Link) -> None:
         """Give the rows of a link that has ended to the next one of its peer."""
-        mailbox = mesh.mailbox(link.peer)
-        mailbox.detach(link)
-        try:
-            await self._store.release(link.id)
-        except LocalError:
-            self._metrics.store_failures += 1
-            self._unreleased.add(link.id)
-        self.pump(mesh, mailbox)
+        mesh.mailbox(link.peer).detach(link)
+        await self._release(mesh, link)
 
     def returned(self, link: Link) -> None:
         """Rows were leased to a link while it ended."""
-        self._unreleased.add(link.id)
+        self._unreleased.add(link)
 
     def undelivered(self, mesh: Mesh, letters: Sequence[Undelivered]) -> None:
         """Notices were put into the mailboxes of the senders of `letters`."""
@@ -101,14 +95,11 @@ class Leasing:
             await asyncio.sleep(RETRY_S)
             unreleased, self._unreleased = self._unreleased, set()
             for link in unreleased:
-                try:
-                    await self._store.release(link)
-                except LocalError:
-                    self._unreleased.add(link)
+                mesh = self._directory.cached(link.mesh)
+                if mesh is not None:
+                    await self._release(mesh, link)
             stalled, self._stalled = self._stalled, set()
             for mesh, mailbox in stalled:
-                if unreleased:
-                    mailbox.backlog = True
                 self.pump(mesh, mailbox)
 
     async def wait_for_due(self) -> None:
@@ -136,6 +127,18 @@ class Leasing:
                     pass
             except LocalError:
                 self._metrics.store_failures += 1
+
+    async def _release(self, mesh: Mesh, link: Link) -> None:
+        """Let what a link had leased wait again; a lease of the next link that is under way has not seen it."""
+        mailbox = mesh.mailbox(link.peer)
+        try:
+            await self._store.release(link.id)
+        except LocalError:
+            self._metrics.store_failures += 1
+            self._unreleased.add(link)
+        else:
+            mailbox.wait()
+        self.pump(mesh, mailbox)
 
     async def _expire_some(self) -> int:
         expired = await self._store.expire(self._clock(), EXPIRE_ROWS, self._notice("expired"))
