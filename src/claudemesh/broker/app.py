@@ -25,6 +25,7 @@ from claudemesh.broker.ordering import Change, Ordering
 from claudemesh.broker.policy import AddressPolicy, Limits
 from claudemesh.broker.presence import Presence
 from claudemesh.broker.server import Server
+from claudemesh.broker.shedding import Shedding
 from claudemesh.broker.store.base import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.crypto.primitives import SigningKey
@@ -124,8 +125,9 @@ class Broker:
 
         leasing = Leasing(self._store, directory, grants, metrics, unix_millis, self._spawn, notice)
         acceptances = Acceptances(key, unix_millis)
-        commits = Commits(self._store, leasing, acceptances, grants, metrics, unix_millis)
-        exchange = Exchange(commits, leasing, acceptances, grants, metrics, unix_millis, broker)
+        shedding = Shedding()
+        commits = Commits(self._store, leasing, acceptances, grants, metrics, unix_millis, shedding)
+        exchange = Exchange(commits, leasing, acceptances, grants, metrics, unix_millis, broker, shedding)
         ordering = Ordering(
             self._store, directory, key, self.settings.mesh_creation, grants, metrics, unix_millis, self._changed
         )
@@ -149,6 +151,7 @@ class Broker:
         self._server = Server(self._core, self._members, self._http, lambda: self._origins)
         for work in (
             exchange.commit_forever,
+            shedding.watch_forever,
             leasing.retry_forever,
             leasing.wait_for_due,
             leasing.expire_forever,

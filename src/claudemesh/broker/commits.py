@@ -15,6 +15,7 @@ from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits, Quota
 from claudemesh.broker.pushing import delivery, push_frames
 from claudemesh.broker.routing import Mailbox
+from claudemesh.broker.shedding import Shedding
 from claudemesh.broker.store.base import Acknowledgement, FannedOut, Store, Stored, Submission
 from claudemesh.errors import ClaudemeshError, LocalError
 from claudemesh.protocol.messages import Post, Refused, Send
@@ -76,6 +77,7 @@ class Commits:
         grants: Limits,
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
+        shedding: Shedding,
     ) -> None:
         self._store = store
         self._leasing = leasing
@@ -84,6 +86,7 @@ class Commits:
         self._grants = grants
         self._metrics = metrics
         self._clock = clock
+        self._shedding = shedding
 
     async def store(self, batch: Batch) -> Committed:
         """Commit one batch; what the store refuses is answered here, the rest is returned."""
@@ -101,7 +104,9 @@ class Commits:
             self._delete(batch.acks, now), self._append(letters, now), self._fan_out(batch.fan_outs, quotas, now)
         )
         self._metrics.commits += 1
-        self._metrics.commit_seconds += time.perf_counter() - started
+        took_s = time.perf_counter() - started
+        self._metrics.commit_seconds += took_s
+        self._shedding.committed(took_s)
         return Committed(stored, fanned_out, undeleted)
 
     def answer(self, committed: Committed) -> None:

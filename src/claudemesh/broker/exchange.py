@@ -18,12 +18,12 @@ from claudemesh.broker.links import Link
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.pushing import check_flat
+from claudemesh.broker.shedding import Shedding
 from claudemesh.broker.store.base import Submission
 from claudemesh.errors import Refused
 from claudemesh.protocol.messages import Post, Send
 from claudemesh.types import BrokerId, ChannelId, Digest, MessageId, PeerId, UnixMillis
 
-OVERLOAD_RETRY_MS: Final = 500
 _TURNS_TO_BEGIN: Final = 2
 """Turns of the loop until a batch is with the writer: the task of the batch, then the tasks of its calls."""
 
@@ -40,6 +40,7 @@ class Exchange:
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         broker: BrokerId,
+        shedding: Shedding,
     ) -> None:
         self._leasing = leasing
         self._acceptances = acceptances
@@ -47,6 +48,7 @@ class Exchange:
         self._metrics = metrics
         self._clock = clock
         self._broker = broker
+        self._shedding = shedding
         self._commits = commits
         self._pending: list[Pending] = []
         self._fan_outs: list[PendingFanOut] = []
@@ -117,7 +119,7 @@ class Exchange:
             LocalError: The store failed; nothing was stored.
         """
         if self._is_busy():
-            raise Refused("rate_limited", "the broker is busy", retry_after_ms=OVERLOAD_RETRY_MS)
+            raise Refused("rate_limited", "the broker is busy", retry_after_ms=self._shedding.retry_after_ms)
         pending.published = asyncio.get_running_loop().create_future()
         self._enqueue_fan_out(pending, len(pending.slots))
         await pending.published
@@ -172,8 +174,8 @@ class Exchange:
         wait_ms = link.messages.take(now, cost)
         if wait_ms:
             self._refuse(link, message, "rate_limited", retry_after_ms=wait_ms)
-        elif self._is_busy():
-            self._refuse(link, message, "rate_limited", "the broker is busy", OVERLOAD_RETRY_MS)
+        elif self._is_busy() or not self._shedding.admits(self._pending_rows):
+            self._refuse(link, message, "rate_limited", "the broker is busy", self._shedding.retry_after_ms)
         else:
             return False
         return True

@@ -1,0 +1,73 @@
+"""Refuse early under overload, so that what is admitted is answered soon (docs/spec/broker.md §4).
+
+A broker that takes more than it can store does not fail, it gets late: frames wait in socket buffers and envelopes
+for their commit. How late it is shows in two places, and both are measured: how long a timer of the event loop is
+overdue, and how long a commit takes. The share of envelopes that is admitted falls fast while that sum is above the
+target, and rises slowly when it is well below.
+"""
+
+import asyncio
+from typing import Final
+
+TICK_S: Final = 0.02
+LATEST_S: Final = 0.1
+"""A submission that waits longer than this, before it is stored, waits too long."""
+FALL: Final = 0.8
+RISE: Final = 0.01
+LEAST_SHARE: Final = 0.02
+FREE_ROWS: Final = 128
+"""A queue this short is stored within milliseconds: a disk that stalls once makes nobody come again."""
+RETRY_MS: Final = 500
+RETRY_MAX_MS: Final = 5_000
+
+
+class Shedding:
+    """What share of the envelopes is admitted now."""
+
+    __slots__ = ("_busy", "_commit_s", "_credit", "share")
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self._busy = asyncio.Event()
+        self._credit = 0.0
+        self._commit_s = 0.0
+
+    @property
+    def retry_after_ms(self) -> int:
+        """When to try again: later, the more is refused."""
+        return min(RETRY_MAX_MS, int(RETRY_MS / self.share))
+
+    def admits(self, waiting: int) -> bool:
+        """Whether the next envelope is admitted, behind `waiting` others; refusals are spread evenly."""
+        if self.share >= 1.0 or waiting < FREE_ROWS:
+            return True
+        self._credit += self.share
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+    def committed(self, took_s: float) -> None:
+        """A commit took so long; one that arrives now waits for the end of one and for its own."""
+        self._commit_s = took_s
+        self._busy.set()
+
+    def ticked(self, overdue_s: float) -> None:
+        """A timer of `TICK_S` rang so late."""
+        behind_s = overdue_s + 2 * self._commit_s
+        if behind_s > LATEST_S:
+            self.share = max(LEAST_SHARE, self.share * FALL)
+        elif behind_s < LATEST_S / 2:
+            self.share = min(1.0, self.share + RISE)
+        self._commit_s *= 0.5  # without commits, the last one says nothing any more
+
+    async def watch_forever(self) -> None:
+        """Measure the loop, while there are commits or something is refused: an idle broker does not wake up for it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self.share >= 1.0 and self._commit_s < TICK_S:
+                self._busy.clear()
+                await self._busy.wait()
+            due = loop.time() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self.ticked(loop.time() - due)
