@@ -141,14 +141,28 @@ async def test_a_personal_link_makes_its_holder_the_user_that_the_owner_meant(tm
     async with serving(tmp_path) as broker:
         await claudemesh.create_mesh(broker.url, name="alice", device="box", config_dir=tmp_path / "alice")
         async with opened(tmp_path / "alice") as alice:
-            link, invite = await alice.invite(personal=True)
+            link, invite = await alice.invite(personal=True, name="bob")
             meant = next(one.for_user for one in alice.invites() if one.id == invite)
 
-            await join(link, tmp_path / "bob", "bob")
+            await join(link, tmp_path / "bob", name="")
 
             async with opened(tmp_path / "bob") as bob:
                 await bob.wait_connected()
-                assert bob.user == meant
+                assert (bob.user, bob.address) == (meant, "bob.box")
+
+
+async def test_a_link_names_its_joiner_who_may_choose_another_name(tmp_path: Path) -> None:
+    """A further device is called as the first one; the name travels in the link only, and the broker never sees it."""
+    async with serving(tmp_path) as broker:
+        await claudemesh.create_mesh(broker.url, name="alice", device="box", config_dir=tmp_path / "alice")
+        async with opened(tmp_path / "alice") as alice:
+            own, _ = await alice.invite(device=True)
+            named, _ = await alice.invite(personal=True, name="robert")
+            await join(own, tmp_path / "phone", name="", device="phone")
+            await join(named, tmp_path / "bob", name="bob")
+
+            async with opened(tmp_path / "phone") as phone, opened(tmp_path / "bob") as bob:
+                assert (phone.address, bob.address) == ("alice.phone", "bob.box")
 
 
 async def test_a_removed_peer_is_out_and_its_mail_is_not_surfaced(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ links = st.builds(
     user_seed=st.none() | st.binary(min_size=16, max_size=16),
     mesh_label=labels,
     inviter_label=labels,
+    joiner_label=labels,
 )
 GENUINE = InviteLink("wss://broker.example/ws", "5a" * 16, bytes(range(16))).text()
 

@@ -30,6 +30,7 @@ def test_link_is_an_address_and_44_characters() -> None:
         InviteLink("wss://broker.example/ws", PREFIX, SEED, mesh_label="team"),
         InviteLink("wss://broker.example/ws", PREFIX, SEED, USER_SEED, "my team.x", "Zoë #1"),
         InviteLink("wss://broker.example/ws", PREFIX, SEED, inviter_label="bob"),
+        InviteLink("wss://broker.example/ws", PREFIX, SEED, USER_SEED, joiner_label="carol"),
     ],
     ids=lambda link: link.text().replace(SECRET, "S"),
 )

@@ -239,6 +239,7 @@ def links() -> Vector:
         ("without TLS", InviteLink("ws://127.0.0.1:7900/ws", prefix, seed)),
         ("on a Unix socket", InviteLink("unix:///tmp/mesh.sock", prefix, seed)),
         ("with labels", InviteLink("wss://broker.example/ws", prefix, seed, None, "my team", "Zoë")),
+        ("with a name for the joiner", InviteLink("wss://broker.example/ws", prefix, seed, None, "team", "", "bob")),
         ("secret that ends with an underscore", InviteLink("wss://broker.example/ws", prefix, seed[:15] + b"?")),
     ]
     repaired = [
@@ -278,6 +279,7 @@ def _link(link: InviteLink) -> Vector:
         "user_seed": link.user_seed.hex() if link.user_seed else None,
         "mesh_label": link.mesh_label,
         "inviter_label": link.inviter_label,
+        "joiner_label": link.joiner_label,
         "invite_key": link.invite_key().public,
         "user_key": user.public if user else None,
     }

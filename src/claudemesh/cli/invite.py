@@ -21,7 +21,13 @@ _WEEK_MS = 7 * 86_400_000
 )
 @click.option("--uses", default=1, type=click.IntRange(1, 1_000), show_default=True, help="How many may join by it.")
 @click.option("--expires", default=_WEEK_MS, type=Duration(), metavar="TIME", help="How long it works; 7d by default.")
-@click.option("--for", "person", default="", metavar="NAME", help="A personal link: whoever uses it joins as NAME.")
+@click.option(
+    "--for",
+    "person",
+    default="",
+    metavar="NAME",
+    help="A personal link, for one person, who joins as NAME unless they choose another.",
+)
 @click.option("--qr", is_flag=False, flag_value="-", default="", metavar="[FILE]", help="Draw it; or a .png or .svg.")
 @mesh_option
 @verb

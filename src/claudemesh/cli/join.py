@@ -15,7 +15,9 @@ _MAX_LINK_CHARACTERS = 8_192
 
 @click.command(epilog="Example: pbpaste | claudemesh join - --device laptop")
 @click.argument("link", nargs=-1, required=True)
-@click.option("--name", default="", help="What you are called in the mesh; your login name by default.")
+@click.option(
+    "--name", default="", help="What you are called in the mesh; by default what the link says, or your login name."
+)
 @click.option("--device", default="", help="What this machine is called; its host name by default.")
 @click.option(
     "--as", "alias", default="", metavar="ALIAS", help="What you call the mesh; the name in the link by default."

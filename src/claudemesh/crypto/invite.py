@@ -2,7 +2,7 @@
 
     raw  = 0x01 ‖ mesh id[0:16] ‖ seed[16]                      open link, 44 characters
     raw  = 0x02 ‖ mesh id[0:16] ‖ seed[16] ‖ user seed[16]      personal link, 66 characters
-    link = "ic://" host "/j#" base64url(raw) [ "." mesh label [ "." inviter label ] ]
+    link = "ic://" host "/j#" base64url(raw) [ "." mesh label [ "." inviter label [ "." joiner label ] ] ]
 
 The secret is in the fragment, which no HTTP client sends. The link decrypts nothing: to read, its
 holder must first appear in the roster.
@@ -37,6 +37,8 @@ class InviteLink:
     user_seed: bytes | None = field(default=None, repr=False)
     mesh_label: str = ""
     inviter_label: str = ""
+    joiner_label: str = ""
+    """What its maker calls whoever is to join by it."""
 
     def invite_key(self) -> SigningKey:
         """The Ed25519 pair that signs admissions."""
@@ -53,7 +55,7 @@ class InviteLink:
         personal = self.user_seed or b""
         kind = _PERSONAL if personal else _OPEN
         raw = bytes((kind,)) + bytes.fromhex(self.mesh_prefix) + self.seed + personal
-        labels = [_quote(self.mesh_label), _quote(self.inviter_label)]
+        labels = [_quote(self.mesh_label), _quote(self.inviter_label), _quote(self.joiner_label)]
         while labels and not labels[-1]:
             labels.pop()
         return _address(self.broker_url) + "/j#" + ".".join([statements.to_base64url(raw), *labels])
@@ -80,6 +82,7 @@ def parse_link(text: str) -> InviteLink:
         user_seed=raw[33:49] if raw[0] == _PERSONAL else None,
         mesh_label=_label(labels[0]) if labels else "",
         inviter_label=_label(labels[1]) if len(labels) > 1 else "",
+        joiner_label=_label(labels[2]) if len(labels) > 2 else "",
     )
 
 

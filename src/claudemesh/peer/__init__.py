@@ -40,7 +40,7 @@ async def create_mesh(
 
 
 async def join(
-    link: str, *, name: str, device: str, alias: str | None = None, config_dir: Path | str | None = None
+    link: str, *, name: str = "", device: str, alias: str | None = None, config_dir: Path | str | None = None
 ) -> Joined:
     """Join the mesh of an invite link, with nobody else online; raises as `founding.join`."""
     with _open(config_dir) as keystore:

@@ -6,7 +6,7 @@ from typing import Any
 from claudemesh.crypto.invite import InviteLink
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import AddressError, EpochRefused, Refused, RosterRefused, Unreachable
-from claudemesh.peer import rulings
+from claudemesh.peer import contents, rulings
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.assembly import Parts
 from claudemesh.peer.uploading import broker_at, upload_log
@@ -50,16 +50,19 @@ async def invite(
     role: Role,
     personal: bool,
     device: bool,
+    name: str = "",
 ) -> tuple[str, InviteId]:
     """Authorise an invite key in the roster, and make the link that carries its seed.
 
     Args:
         personal: The link hands over a fresh user identity, so that only its holder is that user.
         device: The link admits another device of our own user.
+        name: What the link suggests to its holder as a name; of a device link that is always our own.
 
     Returns:
         The link, whose secret is kept nowhere, and the invite's public key.
     """
+    name = contents.require_name(name, "a name") if name else ""
     entropy, keyring = parts.runtime.entropy, parts.keyring
     seed = entropy(INVITE_SEED_BYTES)
     user_seed = entropy(INVITE_SEED_BYTES) if personal else None
@@ -70,6 +73,7 @@ async def invite(
         user_seed=user_seed,
         mesh_label=keyring.keys.alias,
         inviter_label=keyring.keys.name,
+        joiner_label=keyring.keys.name if device else name,
     )
     key, user_key = link.invite_key(), link.user_key()
     fixed = keyring.user.user if device else user_key.public if user_key is not None else None

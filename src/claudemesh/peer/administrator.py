@@ -46,10 +46,11 @@ class Administrator(ChannelMember):
         role: Role = "member",
         personal: bool = False,
         device: bool = False,
+        name: str = "",
     ) -> tuple[str, InviteId]:
         """Make an invite link; see `administration.invite`."""
         return await administration.invite(
-            self._parts, uses=uses, expires_in_ms=expires_in_ms, role=role, personal=personal, device=device
+            self._parts, uses=uses, expires_in_ms=expires_in_ms, role=role, personal=personal, device=device, name=name
         )
 
     def invites(self) -> list[InviteView]:

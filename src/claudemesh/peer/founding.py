@@ -151,14 +151,18 @@ async def join(
 ) -> Joined:
     """Join the mesh of an invite link; nobody else needs to be online.
 
+    Args:
+        name: Empty for the one that the link suggests.
+
     Raises:
         LinkRefused: The link is damaged, spent, expired, revoked, unknown or for another mesh; nothing was joined.
         UsageError: A name cannot be one.
         HandshakeRefused: The broker is not the one that the mesh names.
         Unreachable: The broker did not answer; when it fails in the middle, the same call goes on.
     """
-    name, device = contents.require_name(name, "a name"), contents.require_name(device, "a device")
     parsed = parse_link(link)
+    name = contents.require_name(name or contents.as_label(parsed.joiner_label), "a name")
+    device = contents.require_name(device, "a device")
     for known in around.keystore.meshes:
         if known.mesh.startswith(parsed.mesh_prefix) and not known.joining:
             raise LinkRefused("already_member", known.alias)
