@@ -86,7 +86,7 @@ async def _play(broker: Broker, directory: Path) -> None:
         await newcomer.join_channel(CHANNEL)
         expect("of what came before she has nothing", not await newcomer.channel_history(CHANNEL))
         await _until(lambda: newcomer.address in {sharer.address_of(newcomer.id)}, "bob learns carol's name")
-        shared = await sharer.share_history(CHANNEL, "carol")
+        [shared] = await sharer.share_history(CHANNEL, "carol")
         await _until_history(newcomer, shared.messages)
         texts = [(one.text, one.sender, one.shared_by) for one in await newcomer.channel_history(CHANNEL)]
         expect(

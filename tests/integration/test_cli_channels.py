@@ -98,8 +98,23 @@ def test_a_private_channel_from_its_making_to_its_leaving(team: Team) -> None:
     team.alice.ok("send", "bob", "a message after the post", "--wait", "delivered")
 
     assert not left["channel"]["joined"]
+    assert left["changed"]
     assert [post["text"] for post in history(team.bob, "#salaries")] == ["the round is closed"]
     assert team.bob.fails("send", "#salaries", "am I still here?")["code"] == "not_joined"
+
+
+def test_who_is_not_in_a_channel_does_not_leave_it(team: Team) -> None:
+    """What did not change is not reported as if it had."""
+    team.alice.ok("channel", "create", "lunch")
+    knows(team.bob, "#lunch")
+
+    left = team.bob.run("channel", "leave", "lunch")
+    joined = [team.bob.run("channel", "join", "lunch") for _ in range(2)]
+
+    assert (left.exit_code, left.stdout) == (0, "nothing to do: you are not in #lunch\n")
+    assert joined[0].stdout.startswith("joined #lunch")
+    assert joined[1].stdout == "nothing to do: you are in #lunch already\n"
+    assert not team.bob.ok("channel", "join", "lunch")["changed"]
 
 
 def test_a_newcomer_reads_the_past_only_when_a_member_shares_it(team: Team) -> None:
@@ -117,7 +132,7 @@ def test_a_newcomer_reads_the_past_only_when_a_member_shares_it(team: Team) -> N
     reads(team.carol, "plans", "first", "second")
 
     assert before == []
-    assert (shared["to"], shared["messages"]) == (["carol.tower"], 2)
+    assert [(one["address"], one["messages"]) for one in shared["to"]] == [("carol.tower", 2)]
     assert [(one["sender"]["address"], one["shared_by"]) for one in history(team.carol, "plans")] == [
         ("alice.laptop", "bob.desktop"),
         ("bob.desktop", "bob.desktop"),

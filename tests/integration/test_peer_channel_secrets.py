@@ -9,11 +9,12 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+import claudemesh
 from claudemesh.crypto import statements
 from claudemesh.crypto.epoch_record import EpochRecord, open_record
 from claudemesh.crypto.epochs import channel_key, open_slot
 from claudemesh.crypto.primitives import secretbox_open
-from claudemesh.errors import AddressError, ClaudemeshError, Unopenable
+from claudemesh.errors import AddressError, ClaudemeshError, Unopenable, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.journal import epochs as epoch_rows
@@ -21,6 +22,7 @@ from claudemesh.peer.keystore import Keystore
 from claudemesh.protocol import codec
 from claudemesh.protocol.messages import Post
 from claudemesh.types import BoxId, ChannelId
+from tests.faults.peers import knows
 from tests.teams import knows_channel, silent, take, team
 
 
@@ -131,7 +133,7 @@ async def test_a_newcomer_reads_nothing_from_before_until_a_member_shares_it(tmp
         carol = await made.open("carol")
         assert [one.text for one in await carol.channel_history("@ops")] == ["welcome"]
 
-        shared = await alice.share_history("@ops", "carol")
+        [shared] = await alice.share_history("@ops", "carol")
         await eventually_history(carol, 3)
 
         history = await carol.channel_history("@ops")
@@ -153,6 +155,33 @@ async def test_history_is_shared_with_members_only(tmp_path: Path) -> None:
             with pytest.raises(AddressError) as error:
                 await peer.share_history("@ops", other)
             assert error.value.code == "not_joined"
+
+
+async def test_a_person_is_given_the_history_on_every_device_that_is_in_the_channel(tmp_path: Path) -> None:
+    """What each device gets is counted by itself; nobody gets back what they wrote."""
+    async with team(tmp_path, "alice", "bob") as (made, (alice, bob)):
+        link, _ = await bob.invite(device=True)
+        await claudemesh.join(link, device="phone", config_dir=tmp_path / "bob.phone")
+        phone = await made.open("bob.phone")
+        await knows(alice, "bob.phone")
+        await alice.create_channel("@ops")
+        await alice.add_to_channel("@ops", "bob.box")
+        await knows_channel(bob, "@ops")
+        await alice.send("@ops", "one")
+        assert [one.text for one in await take(bob, 1)] == ["one"]
+        await bob.send("@ops", "two")
+        assert [one.text for one in await take(alice, 1)] == ["two"]
+
+        first = await alice.share_history("@ops", "bob")
+        await alice.add_to_channel("@ops", "bob.phone")
+        await knows_channel(phone, "@ops")
+        second = await alice.share_history("@ops", "bob")
+        await eventually_history(phone, 2)
+
+        assert [(one.peer, one.messages) for one in first] == [(bob.id, 1)]
+        assert {one.peer: one.messages for one in second} == {bob.id: 1, phone.id: 2}
+        with pytest.raises(UsageError):
+            await alice.share_history("@ops", "alice")
 
 
 async def eventually_history(peer: Peer, count: int) -> None:

@@ -176,12 +176,15 @@ def listed_lines(answer: Object) -> list[str]:
 
 def joined_lines(answer: Object) -> Iterator[str]:
     """That posts come here."""
-    yield f"joined {visible(answer['channel']['name'])}: what is posted from now on comes here"
+    name = visible(answer["channel"]["name"])
+    joined = f"joined {name}: what is posted from now on comes here"
+    yield joined if answer["changed"] else f"nothing to do: you are in {name} already"
 
 
 def left_lines(answer: Object) -> Iterator[str]:
     """That no posts come here."""
-    yield f"left {visible(answer['channel']['name'])}"
+    name = visible(answer["channel"]["name"])
+    yield f"left {name}" if answer["changed"] else f"nothing to do: you are not in {name}"
 
 
 def member_lines(answer: Object) -> Iterator[str]:
@@ -235,7 +238,15 @@ def _history_end(answer: Object) -> Iterator[str]:
 
 def _shared(answer: Object) -> Iterator[str]:
     name = visible(answer["channel"]["name"])
-    yield f"shared {answer['messages']} posts of {name} with {_listed(answer['to'])}"
+    for one in answer["to"]:
+        if one["messages"]:
+            yield f"shared {_counted(one['messages'])} of {name} with {visible(one['address'])}"
+        else:
+            yield f"nothing is kept here of {name} that {visible(one['address'])} did not write"
+
+
+def _counted(posts: int) -> str:
+    return "1 post" if posts == 1 else f"{posts:,} posts"
 
 
 def _listed(addresses: list[str]) -> str:

@@ -141,25 +141,32 @@ class ChannelMember(Correspondent):
         shown += [read_post(row, parts.keyring.member, address_of, channel_of) for row in own]
         return sorted(shown, key=lambda message: message.accepted_at)[-limit:]
 
-    async def share_history(self, address: str, member: str, limit: int = HISTORY_MESSAGES) -> Shared:
+    async def share_history(self, address: str, member: str, limit: int = HISTORY_MESSAGES) -> list[Shared]:
         """Give a member of a channel what is kept of it here: the posts, each with its author's signature.
 
         Nothing of this ever happens by itself.
 
+        Returns:
+            What each peer was given: of a user, every other device that is in the channel.
+
         Raises:
             AddressError: `not_joined`; the member, or this peer, is not in the channel.
+            UsageError: The address is that of this peer itself.
         """
         parts, roster = self._parts, self._parts.membership.roster
         channel = self._channel(address)
         target = parts.names.resolve(member)
-        inside = roster.channel_members(channel.id)
-        if not {*target.peers, parts.keyring.member} <= inside:
-            raise AddressError("not_joined", f"{member} or this peer is not in {address}")
+        own, inside = parts.keyring.member, roster.channel_members(channel.id)
+        if set(target.peers) == {own}:
+            raise UsageError("usage", f"{member} is this peer, which has that history")
+        members = [peer for peer in target.peers if peer in inside and peer != own]
+        if own not in inside or not members:
+            raise AddressError("not_joined", f"{member if own in inside else 'this peer'} is not in {address}")
         line = await parts.uplink.line()
         current = await parts.channels.rotator.epoch_for(line, roster.scope_of(channel.id))
-        shared = [await parts.channels.history.share(channel.id, peer, current, limit) for peer in target.peers]
+        shared = [await parts.channels.history.share(channel.id, peer, current, limit) for peer in members]
         parts.outgoing.wake()
-        return shared[0]
+        return shared
 
     async def rotate_scopes(self, scopes: Collection[ChannelId] | None = None) -> list[ChannelId]:
         """Replace at once every epoch that somebody who is not a member any more may know.

@@ -42,8 +42,9 @@ MAX_TAKEN: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a member was given of a channel's history."""
+    """What a peer was given of a channel's history."""
 
+    peer: PeerId
     messages: int
     epochs: int
 
@@ -63,7 +64,7 @@ class History:
         """Epochs of the batch that is being judged: posts under them may stand in the same batch."""
 
     async def share(self, channel: ChannelId, member: PeerId, current: HeldEpoch, limit: int) -> Shared:
-        """Queue what is kept of a channel for one of its members: epochs first, then the posts under them.
+        """Queue what is kept of a channel for one of its members: epochs first, then the posts of others under them.
 
         Args:
             current: An epoch that the member holds; the older secrets are encrypted under it.
@@ -72,7 +73,7 @@ class History:
         kept = [
             (post, epoch)
             for post in await self._load_evidence(channel, limit)
-            if (epoch := self._epoch_of(post)) is not None
+            if (epoch := self._epoch_of(post, besides=member)) is not None
         ]
         older = {epoch.id: epoch for _, epoch in kept if epoch.id != current.id}
         bodies = [
@@ -82,7 +83,7 @@ class History:
         bodies += [(PAST, body) for body in channel_contents.write_pasts(channel, [post for post, _ in kept])]
         drafts = [self._draft(member, content_type, body) for content_type, body in bodies]
         await self._journal.write(lambda connection: outbox.enqueue(connection, mesh, drafts))
-        return Shared(len(kept), len(older))
+        return Shared(member, len(kept), len(older))
 
     def take_epoch(self, body: Body, sharer: PeerId) -> EpochTaken:
         """Check an older epoch that a member shares; only members of its scope give it, and only to members.
@@ -166,8 +167,12 @@ class History:
         key = channel_key(epoch.secret, ChannelId(post.chan))
         return channel_envelope.open_sealed(sealed, identity.open_attestation(statement), key)
 
-    def _epoch_of(self, post: Evidenced) -> HeldEpoch | None:
-        opened = channel_envelope.read_frame(post.frame, post.signature, identity.open_attestation(post.statement))
+    def _epoch_of(self, post: Evidenced, besides: PeerId) -> HeldEpoch | None:
+        """The epoch of a post; None when it is not held, or the author is one who has the post."""
+        attestation = identity.open_attestation(post.statement)
+        if attestation.member == besides:
+            return None
+        opened = channel_envelope.read_frame(post.frame, post.signature, attestation)
         return self._epochs.find(opened.header["ep"])
 
     def _open_past(self, post: PastPost, channel: ChannelId, attestation: Attestation) -> Opened:

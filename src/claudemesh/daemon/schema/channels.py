@@ -111,9 +111,15 @@ class ChannelCreated(ChannelAnswer, frozen=True, kw_only=True):
 class ChannelJoined(ChannelAnswer, frozen=True, kw_only=True):
     """What is posted from now on comes to this machine."""
 
+    changed: bool
+    """Whether it did not before."""
+
 
 class ChannelLeft(ChannelAnswer, frozen=True, kw_only=True):
     """What is posted from now on does not come to this machine."""
+
+    changed: bool
+    """Whether it did before."""
 
 
 class ChannelList(Answer, frozen=True, kw_only=True):
@@ -172,12 +178,19 @@ class ChannelHistoryEnd(ChannelAnswer, frozen=True, kw_only=True):
     """How many posts were reported."""
 
 
+class SharedWith(Answer, frozen=True, kw_only=True):
+    """What one peer gets of a channel's history."""
+
+    address: str
+    """Address in the mesh."""
+    messages: int
+    """How many posts of others it gets."""
+    epochs: int
+    """How many older secrets of the channel it gets."""
+
+
 class ChannelShared(ChannelAnswer, frozen=True, kw_only=True):
     """The posts are on their way, each with its author's signature."""
 
-    to: list[str]
-    """Addresses of those who get them."""
-    messages: int
-    """How many posts each of them gets."""
-    epochs: int
-    """How many older secrets of the channel each of them gets."""
+    to: list[SharedWith]
+    """Who gets them: of a person, every device that is in the channel."""
