@@ -8,17 +8,11 @@ import click
 
 from claudemesh.cli.verb import Verb, verb
 from claudemesh.daemon.ipc import Object
-from claudemesh.daemon.rendering import MessageView, render, visible
+from claudemesh.daemon.rendering import TRUST_WORDS, MessageView, render, visible
 
 REPLY = "claudemesh send {to} --reply-to {id} TEXT"
 _MOST = 10_000
 _BATCH = 1_000
-_TRUST = {
-    "this device": "this device itself",
-    "own device": "your own device",
-    "pinned": "another user, whose key is the one first seen under this name",
-    "unknown": "unknown: no name stands for its key",
-}
 
 
 @click.command(epilog="Example: claudemesh inbox --all")
@@ -87,7 +81,7 @@ def block(message: Object) -> str:
         id=message["id"],
         sender=sender["address"],
         fingerprint=sender["key"][:16],
-        trust=_TRUST.get(sender["trust"], sender["trust"]),
+        trust=TRUST_WORDS.get(sender["trust"], sender["trust"]),
         mesh=message["mesh"],
         priority=message["priority"],
         sent_at=message["sent_at"],

@@ -10,16 +10,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from claudemesh import __version__
+from claudemesh.daemon.agents import Agents
+from claudemesh.daemon.attaching import Adapters, Attach, Daemon, load
 from claudemesh.daemon.config_dir import ConfigDir, clear_socket_place, read_json, write_private
 from claudemesh.daemon.context import Context
 from claudemesh.daemon.home import Home
 from claudemesh.daemon.ipc import Object, error_object
-from claudemesh.daemon.ipc_server import IpcServer
+from claudemesh.daemon.ipc_server import Attached, IpcServer
 from claudemesh.daemon.logs import log_defect, log_event, open_log
 from claudemesh.daemon.operations import operations
 from claudemesh.errors import ClaudemeshError, LocalError
@@ -30,11 +32,16 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 Say = Callable[[Object], None]
 
 
-def run_daemon(*, announce: bool) -> int:
+def run_daemon(
+    *, announce: bool, attachments: Mapping[str, str] | None = None, adapters: Mapping[str, str] | None = None
+) -> int:
     """Run the daemon of `$CLAUDEMESH_CONFIG_DIR` until it is told to stop.
 
     Args:
         announce: Write one line to standard output when ready, or when it cannot start, then close it.
+        attachments: What takes over a connection, by the operation that asks for it: `module:function`, imported at
+            the first use (`attaching.Attach`).
+        adapters: What works for each agent's session, by its host: likewise (`attaching.Attend`).
 
     Returns:
         The exit code.
@@ -44,7 +51,7 @@ def run_daemon(*, announce: bool) -> int:
     try:
         config = ConfigDir.of_environment()
         config.ensure()
-        run(_serve(config, say))
+        run(_serve(config, say, attachments or {}, adapters or {}))
     except ClaudemeshError as error:
         say({"error": error_object(error)})
         return error.exit_code
@@ -55,7 +62,7 @@ def run_daemon(*, announce: bool) -> int:
     return 0
 
 
-async def _serve(config: ConfigDir, say: Say) -> None:
+async def _serve(config: ConfigDir, say: Say, attachments: Mapping[str, str], adapters: Mapping[str, str]) -> None:
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
     async with contextlib.AsyncExitStack() as stack:
@@ -65,8 +72,14 @@ async def _serve(config: ConfigDir, say: Say) -> None:
         broker = EmbeddedBroker(config, stopping.set)
         stack.push_async_callback(broker.close)
         await broker.resume()
+        agents = Agents(home)
         await home.start()
-        server = IpcServer(config.socket(), operations(Context(config, home, broker.start, stopping.set)))
+        stack.push_async_callback(agents.close_all)
+        performing = operations(Context(config, home, broker.start, stopping.set, agents))
+        daemon = Daemon(config, home, agents, performing)
+        working = Adapters(daemon, adapters)
+        agents.on_open, agents.on_close = working.begin, working.end
+        server = IpcServer(config.socket(), performing, _attachments(daemon, attachments))
         await server.start()
         stack.push_async_callback(server.hang_up)
         _record(config)
@@ -76,6 +89,17 @@ async def _serve(config: ConfigDir, say: Say) -> None:
         await server.stop()
         config.record.unlink(missing_ok=True)
         log_event("stopped", pid=os.getpid())
+
+
+def _attachments(daemon: Daemon, names: Mapping[str, str]) -> dict[str, Attached]:
+    def attached(name: str) -> Attached:
+        async def serve(args: Object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            attach: Attach = load(name)
+            await attach(daemon, args, reader, writer)
+
+        return serve
+
+    return {op: attached(name) for op, name in names.items()}
 
 
 class EmbeddedBroker:

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from claudemesh.daemon.context import Context
 from claudemesh.daemon.ipc_server import Reply
-from claudemesh.daemon.members import trust_of
 from claudemesh.daemon.reading import show
 from claudemesh.daemon.schema import channels as schema
 from claudemesh.daemon.schema.messages import MessageEvent
+from claudemesh.daemon.trust import trust_of
 from claudemesh.peer import Peer
 from claudemesh.peer.views import ChannelView, PeerView
 from claudemesh.types import PeerId
@@ -36,17 +36,15 @@ class Channels:
         """Read a channel from now on."""
         peer = self._home.peer(args.mesh)
         await reply.progress(f"joining {args.channel}")
-        before = peer.channel(args.channel).joined
         await peer.join_channel(args.channel)
-        return schema.ChannelJoined(mesh=peer.alias, channel=_now(peer, args), changed=not before)
+        return schema.ChannelJoined(mesh=peer.alias, channel=_now(peer, args))
 
     async def leave(self, args: schema.ChannelLeaveArgs, reply: Reply) -> schema.ChannelLeft:
         """Read a channel no longer. Of a private one that was left, only what this machine still knows is shown."""
         peer = self._home.peer(args.mesh)
         await reply.progress(f"leaving {args.channel}")
-        before = peer.channel(args.channel).joined
         await peer.leave_channel(args.channel)
-        return schema.ChannelLeft(mesh=peer.alias, channel=_now(peer, args), changed=before)
+        return schema.ChannelLeft(mesh=peer.alias, channel=_now(peer, args))
 
     async def members(self, args: schema.ChannelMembersArgs, reply: Reply) -> schema.ChannelMembers:
         """Who can read a channel."""
@@ -93,10 +91,9 @@ class Channels:
         return schema.ChannelShared(
             mesh=peer.alias,
             channel=_now(peer, args),
-            to=[
-                schema.SharedWith(address=peer.address_of(one.peer), messages=one.messages, epochs=one.epochs)
-                for one in shared
-            ],
+            to=_addresses(peer, peer.resolve(args.member).peers),
+            messages=shared.messages,
+            epochs=shared.epochs,
         )
 
 

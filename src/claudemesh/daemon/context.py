@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from claudemesh.daemon.agents import Agents
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.home import Home, Say
 from claudemesh.daemon.ipc_server import Reply
@@ -18,6 +19,7 @@ class Context:
     start_local_broker: Callable[[], Awaitable[str]]
     """Starts the embedded broker unless it runs; its URL."""
     stop: Callable[[], None]
+    agents: Agents
 
 
 def say_to(reply: Reply) -> Say:

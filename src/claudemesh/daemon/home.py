@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from claudemesh import transport
-from claudemesh.crypto.invite import parse_link
 from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.errors import AddressError, ClaudemeshError, Unreachable, UsageError
 from claudemesh.peer import Peer, Recovered, Runtime, contents, founding, recovering
@@ -37,6 +36,8 @@ class Home:
         self._opened: dict[MeshId, tuple[Peer, contextlib.AsyncExitStack]] = {}
         self._sessions: dict[tuple[MeshId, str], PeerSession] = {}
         self._keepers: dict[MeshId, asyncio.Task[None]] = {}
+        self.opened: Callable[[Peer], None] = lambda _peer: None
+        """Told of each peer once it is open."""
 
     async def __aenter__(self) -> Self:
         """Take the lock and open keystore and journal.
@@ -104,7 +105,7 @@ class Home:
 
     async def join(self, link: str, alias: str, name: str, device: str, say: Say) -> Peer:
         """Join by a link; raises as `founding.join`."""
-        name, device = self._labels(name or contents.as_label(parse_link(link).joiner_label), device)
+        name, device = self._labels(name, device)
         wanted = contents.require_name(alias, "an alias") if alias else None
         joined = await founding.join(self._around(), link, name=name, device=device, alias=wanted, progress=say)
         return await self._open_linked(joined.mesh)
@@ -193,6 +194,10 @@ class Home:
             del self._sessions[key]
             await session.close()
 
+    def session_labels(self) -> list[tuple[MeshId, str]]:
+        """The labels of the open sessions, each with its mesh."""
+        return list(self._sessions)
+
     def correspondent(self, peer: Peer, label: str) -> Correspondent:
         """Who speaks: an open session, or with "" the peer as such."""
         if not label:
@@ -217,6 +222,7 @@ class Home:
             self._opened[mesh] = peer, stack.pop_all()
         self._keepers[mesh] = asyncio.create_task(self._keep(peer))
         log_event("mesh_opened", mesh=mesh)
+        self.opened(peer)
         return peer
 
     async def _open_linked(self, mesh: MeshId) -> Peer:

@@ -93,6 +93,24 @@ class Client:
             elif "progress" in frame and progress is not None:
                 progress(frame["progress"])
 
+    def attach(self, op: str, args: Object) -> socket.socket:
+        """Ask for an operation that takes over the connection: from its answer on, plain bytes go both ways.
+
+        Returns:
+            The connected socket, which is the caller's to close.
+
+        Raises:
+            AnsweredError: The daemon refused.
+            LocalError: `daemon_unreachable`; the connection ended before the answer.
+        """
+        self._write(encode_frame({"v": VERSION, "version": __version__, "op": op, "args": args}))
+        (length,) = LENGTH.unpack(self._receive(LENGTH.size))
+        frame = decode_frame(self._receive(check_length(length)))
+        if "error" in frame:
+            raise AnsweredError(frame["error"])
+        self._stream.close()
+        return self._socket
+
     def wait_for_end(self, within_s: float) -> None:
         """Wait until the daemon closes the connection.
 
@@ -122,6 +140,19 @@ class Client:
             raise LocalError("daemon_unreachable", "it did not answer in time") from error
         except OSError as error:
             raise LocalError("daemon_unreachable", "the connection broke") from error
+
+    def _receive(self, length: int) -> bytes:
+        """Read so many bytes and none beyond them, as the buffered stream would."""
+        found = b""
+        while len(found) < length:
+            try:
+                part = self._socket.recv(length - len(found))
+            except OSError as error:
+                raise LocalError("daemon_unreachable", "the connection broke") from error
+            if not part:
+                raise LocalError("daemon_unreachable", "it stopped before it answered")
+            found += part
+        return found
 
     def _exactly(self, length: int) -> bytes:
         found = self._stream.read(length)

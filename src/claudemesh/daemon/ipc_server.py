@@ -31,6 +31,12 @@ class Operation:
     args: type[Args]
     run: Callable[[Any, "Reply"], Awaitable[Answer]]
     follows: bool = False
+    unheard: Callable[[Any, Any], Awaitable[None]] | None = None
+    """Undoes, with the arguments and the answer, what nobody was there to hear of."""
+
+
+Attached = Callable[[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Takes over a connection after its request, until it ends."""
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +80,12 @@ class Reply:
 class IpcServer:
     """Serves operations on a Unix socket that only this user can use. The caller holds the directory's lock."""
 
-    def __init__(self, path: Path, operations: Mapping[str, Operation]) -> None:
+    def __init__(
+        self, path: Path, operations: Mapping[str, Operation], attachments: Mapping[str, Attached] | None = None
+    ) -> None:
         self._path = path
         self._operations = operations
+        self._attachments = attachments or {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._operations_running: dict[asyncio.Future[Answer], bool] = {}
@@ -115,7 +124,7 @@ class IpcServer:
         self._connections.add(task)
         try:
             if self._is_ours(writer):
-                await self._converse(reader, Reply(writer))
+                await self._converse(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, LocalError):
             pass  # hung up, a frame that is too large, or the daemon stops
         except Exception as error:  # noqa: BLE001 - one connection must not end the daemon
@@ -135,18 +144,46 @@ class IpcServer:
             return False
         return True
 
-    async def _converse(self, reader: asyncio.StreamReader, reply: Reply) -> None:
-        pending: asyncio.Task[bytes] = asyncio.create_task(_read_frame(reader))
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reply, pending = Reply(writer), asyncio.create_task(_read_frame(reader))
         try:
             while True:
                 body = await pending
+                attached = self._attachment(body)
+                if attached is not None:
+                    await self._attach(body, attached, reader, writer)
+                    return
                 pending = asyncio.create_task(_read_frame(reader))
-                await reply.write(await self._answer(body, reply, pending))
+                await self._answer(body, reply, pending)
         finally:
             pending.cancel()
             await asyncio.gather(pending, return_exceptions=True)
 
-    async def _answer(self, body: bytes, reply: Reply, hang_up: asyncio.Task[bytes]) -> dict[str, Any]:
+    def _attachment(self, body: bytes) -> Attached | None:
+        """What takes over the connection; None for an operation, and for what is not a request."""
+        try:
+            return self._attachments.get(_request(body).op)
+        except UsageError:
+            return None
+
+    async def _attach(
+        self, body: bytes, attached: Attached, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer, and hand the connection over; what its client has sent after the request is in the reader."""
+        request = _request(body)
+        try:
+            _check_version(request)
+            args = msgspec.json.decode(request.args, type=dict[str, Any])
+        except ClaudemeshError as error:
+            await Reply(writer).write({"error": error_object(error)})
+            return
+        except msgspec.DecodeError as error:
+            await Reply(writer).write({"error": error_object(UsageError("usage", str(error)))})
+            return
+        await Reply(writer).write({"ok": {}})
+        await attached(args, reader, writer)
+
+    async def _answer(self, body: bytes, reply: Reply, hang_up: asyncio.Task[bytes]) -> None:
         op = "?"
         try:
             request = _request(body)
@@ -156,15 +193,30 @@ class IpcServer:
             if operation is None:
                 raise UsageError("usage", "the daemon does not know this operation")
             args = _arguments(request.args, operation.args)
-            return {"ok": await self._perform(operation, args, reply, hang_up)}
+            answer = await self._perform(operation, args, reply, hang_up)
         except ClaudemeshError as error:
             log_event("op_failed", op=op, code=error.code)
-            return {"error": error_object(error)}
+            await reply.write({"error": error_object(error)})
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - one operation must not end the daemon
             log_defect(op, error)
-            return {"error": error_object(LocalError("internal", f"{op}: {type(error).__name__}"))}
+            await reply.write({"error": error_object(LocalError("internal", f"{op}: {type(error).__name__}"))})
+        else:
+            await self._tell(operation, args, answer, reply, hang_up)
+
+    async def _tell(
+        self, operation: Operation, args: Args, answer: Answer, reply: Reply, hang_up: asyncio.Task[bytes]
+    ) -> None:
+        """Write the answer; where nobody is there to hear it, undo what that asks for."""
+        try:
+            if operation.unheard is not None and hang_up.done() and hang_up.exception() is not None:
+                raise ConnectionError("the caller hung up")
+            await reply.write({"ok": answer})
+        except ConnectionError:
+            if operation.unheard is not None:
+                await operation.unheard(args, answer)
+            raise
 
     async def _perform(self, operation: Operation, args: Args, reply: Reply, hang_up: asyncio.Task[bytes]) -> Answer:
         """Run an operation; a follower ends when the other end hangs up, any other when it is finished."""

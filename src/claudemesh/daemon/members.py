@@ -7,6 +7,7 @@ from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.meshes import summary
 from claudemesh.daemon.schema import members as schema
 from claudemesh.daemon.schema.base import InMesh
+from claudemesh.daemon.trust import trust_of
 from claudemesh.errors import AddressError, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.views import InviteView, PeerView
@@ -23,8 +24,7 @@ class Members:
         """Issue an invite; a personal one hands over a fresh user identity."""
         peer, lifetime_ms = self._home.peer(args.mesh), _lifetime(args.expires_in_ms)
         await reply.progress("adding the invite to the roster")
-        personal = bool(args.person)
-        link, _ = await peer.invite(uses=args.uses, expires_in_ms=lifetime_ms, personal=personal, name=args.person)
+        link, _ = await peer.invite(uses=args.uses, expires_in_ms=lifetime_ms, personal=bool(args.person))
         return _created(peer, link, args.person)
 
     async def link_device(self, args: schema.DeviceLinkArgs, reply: Reply) -> schema.InviteCreated:
@@ -76,15 +76,6 @@ class Members:
         (key,) = target.peers
         number = identity.safety_number(peer.id, key)
         return schema.Verification(mesh=peer.alias, address=peer.address_of(key), key=key, safety_number=number)
-
-
-def trust_of(view: PeerView) -> schema.Trust:
-    """What this machine knows of a peer beyond its key; a name that is contested or missing counts for nothing."""
-    if view.me:
-        return "this device"
-    if view.own:
-        return "own device"
-    return "unknown" if view.id.startswith(view.address) else "pinned"
 
 
 def _lifetime(expires_in_ms: int) -> int:

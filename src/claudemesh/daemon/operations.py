@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from claudemesh.daemon.administration import Administration
+from claudemesh.daemon.agents.operations import AgentOperations
 from claudemesh.daemon.backups import Backups
 from claudemesh.daemon.channels import Channels
 from claudemesh.daemon.checkup import Checkup
@@ -26,6 +27,7 @@ def operations(context: Context) -> dict[str, Operation]:
     reading, backups, checkup = Reading(context), Backups(context.home), Checkup(context)
     channels, administration = Channels(context), Administration(context)
     policies, sessions = Policies(context), HandedOutSessions(context)
+    agents = AgentOperations(context.agents)
     performers: dict[str, Performer] = {
         "daemon.status": meshes.status,
         "daemon.stop": meshes.stop,
@@ -71,8 +73,21 @@ def operations(context: Context) -> dict[str, Operation]:
         "channel.remove": channels.remove,
         "channel.history": channels.history,
         "channel.share": channels.share,
+        "agent.open": agents.open,
+        "agent.take": agents.take,
+        "agent.handed": agents.handed,
+        "agent.confirm": agents.confirm,
+        "agent.withdraw": agents.withdraw,
+        "agent.status": agents.status,
+        "agent.close": agents.close,
+        "agent.list": agents.list,
+        "agent.news": agents.news,
         "backup": backups.backup,
         "restore": backups.restore,
         "doctor": checkup.doctor,
     }
-    return {name: Operation(contract.args, performers[name], contract.follows) for name, contract in CONTRACTS.items()}
+    unheard: dict[str, Performer] = {"agent.take": agents.take_back}
+    return {
+        name: Operation(contract.args, performers[name], contract.follows, unheard.get(name))
+        for name, contract in CONTRACTS.items()
+    }

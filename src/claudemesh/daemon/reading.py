@@ -7,9 +7,9 @@ from typing import Final
 
 from claudemesh.daemon.context import Context
 from claudemesh.daemon.ipc_server import Reply
-from claudemesh.daemon.members import trust_of
 from claudemesh.daemon.schema import messages as schema
 from claudemesh.daemon.schema.base import Done
+from claudemesh.daemon.trust import trust_of
 from claudemesh.errors import UsageError
 from claudemesh.peer import Peer, Received, Stage, events
 from claudemesh.peer.correspondence import Correspondent

@@ -81,8 +81,11 @@ class OfferBook:
         rows = await self._parts.journal.read(lambda c: [inbox.find_row(c, mesh, number) for number in wanted])
         return [self._show(row) for row in rows if row is not None]
 
-    async def offer(self, offerer: Offerer, drafts: Sequence[tuple[Received, OfferDraft]]) -> list[int]:
-        """Record parts that are about to be handed over, and owe the receipts `offered`.
+    async def offer(self, offerer: Offerer, drafts: Sequence[OfferDraft], replaced: Sequence[int] = ()) -> list[int]:
+        """Record parts that are about to be handed over; nothing is stated to anybody yet.
+
+        Args:
+            replaced: Earlier offers that left no sign, and that these stand for.
 
         Returns:
             The number of each, or 0 for a part that this agent's session was given before.
@@ -90,35 +93,26 @@ class OfferBook:
         mesh, now = self._parts.mesh, self._parts.runtime.now()
 
         def write(connection: sqlite3.Connection) -> list[int]:
-            numbers = offers.add(connection, mesh, offerer, [draft for _, draft in drafts], now)
-            due = [
-                ReceiptDue(message.sender_id, message.id, Stage.OFFERED, now, None, offerer.adapter)
-                for (message, _), number in zip(drafts, numbers, strict=True)
-                if number and self._is_receipted(message.channel_id, message.shared_by)
-            ]
-            inbox.add_receipts_due(connection, mesh, due)
-            return numbers
+            offers.withdraw(connection, offerer.agent, replaced, now)
+            return offers.add(connection, mesh, offerer, drafts, now)
 
-        numbers = await self._parts.journal.write(write)
-        self._parts.receipts.wake()
-        return numbers
+        return await self._parts.journal.write(write)
 
     async def hand(self, agent: str, numbers: Sequence[int]) -> None:
-        """The host has these."""
+        """The host has these: state `offered`."""
         now = self._parts.runtime.now()
-        await self._parts.journal.write(lambda connection: offers.mark_handed(connection, agent, numbers, now))
+        await self._parts.journal.write(lambda connection: self._hand(connection, agent, numbers, now))
+        self._parts.receipts.wake()
 
     async def confirm(self, agent: str, numbers: Sequence[int], evidence: str) -> None:
         """These are in the model's context; of each message that is there as a whole this session states `read`."""
         mesh, now, session = self._parts.mesh, self._parts.runtime.now(), self._session
 
         def write(connection: sqlite3.Connection) -> None:
+            self._hand(connection, agent, numbers, now)
             for number, adapter in offers.confirm(connection, mesh, agent, session, numbers, evidence, now):
-                row = inbox.find_row(connection, mesh, number)
                 inbox.mark_seen(connection, [number], now)
-                if row is not None and self._is_receipted(row.channel, row.teller):
-                    due = ReceiptDue(row.sender, row.message_id, Stage.READ, now, session, adapter)
-                    inbox.add_receipts_due(connection, mesh, [due])
+                self._owe(connection, number, Stage.READ, session, adapter, now)
 
         await self._parts.journal.write(write)
         self._parts.receipts.wake()
@@ -132,6 +126,16 @@ class OfferBook:
         """Offers of which nobody knows yet whether they were shown."""
         mesh = self._parts.mesh
         return await self._parts.journal.read(lambda connection: offers.load_open(connection, mesh, agent))
+
+    async def unfinished(self, agent: str) -> list[int]:
+        """Row numbers of unread messages that the agent was given a part of, and not their end."""
+        mesh = self._parts.mesh
+        return await self._parts.journal.read(lambda connection: offers.find_unfinished(connection, mesh, agent))
+
+    async def is_former(self, session: SessionId, agent: str, label: str) -> bool:
+        """Whether an agent, or one that went by its label, once spoke under this key."""
+        mesh = self._parts.mesh
+        return await self._parts.journal.read(lambda c: offers.is_former(c, mesh, session, agent, label))
 
     async def of_message(self, number: int, agent: str = "") -> list[OfferRow]:
         """What was offered of one message."""
@@ -153,6 +157,25 @@ class OfferBook:
         await self._parts.journal.write(write)
         self._parts.receipts.wake()
 
+    def _hand(self, connection: sqlite3.Connection, agent: str, numbers: Sequence[int], now: UnixMillis) -> None:
+        for number, adapter in offers.mark_handed(connection, self._parts.mesh, agent, numbers, now):
+            self._owe(connection, number, Stage.OFFERED, None, adapter, now)
+
+    def _owe(
+        self,
+        connection: sqlite3.Connection,
+        number: int,
+        stage: Stage,
+        session: SessionId | None,
+        adapter: str,
+        now: UnixMillis,
+    ) -> None:
+        """Owe a receipt in the transaction that makes it true."""
+        row = inbox.find_row(connection, self._parts.mesh, number)
+        if row is not None and self._is_receipted(row.channel, row.teller):
+            due = ReceiptDue(row.sender, row.message_id, stage, now, session, adapter)
+            inbox.add_receipts_due(connection, self._parts.mesh, [due])
+
     def _is_receipted(self, channel: ChannelId | None, shared_by: str | None) -> bool:
-        """Whether its sender expects receipts: not of a post in a large channel, nor of one that a third member told."""
+        """Whether its sender expects receipts: not of a post in a large channel, nor of one that another shared."""
         return not shared_by and (channel is None or is_confirmed(self._parts.membership.roster, channel))

@@ -19,6 +19,18 @@ from claudemesh.daemon.schema.administration import (
     TrustArgs,
     Trusted,
 )
+from claudemesh.daemon.schema.agents import (
+    Agent,
+    AgentArgs,
+    AgentConfirmArgs,
+    AgentList,
+    AgentNews,
+    AgentOffersArgs,
+    AgentOpenArgs,
+    AgentStatusArgs,
+    AgentTakeArgs,
+    AgentTaken,
+)
 from claudemesh.daemon.schema.base import Answer, Args, Done, InMesh, NoArgs
 from claudemesh.daemon.schema.channels import (
     ChannelAddArgs,
@@ -144,6 +156,15 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "channel.remove": Contract(ChannelRemoveArgs, ChannelMembersRemoved),
     "channel.history": Contract(ChannelHistoryArgs, ChannelHistoryEnd, MessageEvent),
     "channel.share": Contract(ChannelShareArgs, ChannelShared),
+    "agent.open": Contract(AgentOpenArgs, Agent),
+    "agent.take": Contract(AgentTakeArgs, AgentTaken),
+    "agent.handed": Contract(AgentOffersArgs, Done),
+    "agent.confirm": Contract(AgentConfirmArgs, Done),
+    "agent.withdraw": Contract(AgentOffersArgs, Done),
+    "agent.status": Contract(AgentStatusArgs, Agent),
+    "agent.close": Contract(AgentArgs, Done),
+    "agent.list": Contract(NoArgs, AgentList),
+    "agent.news": Contract(AgentArgs, Done, AgentNews, follows=True),
     "backup": Contract(BackupArgs, BackedUp),
     "restore": Contract(RestoreArgs, Restored),
     "doctor": Contract(NoArgs, Checks),

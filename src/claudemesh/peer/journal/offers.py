@@ -145,6 +145,26 @@ def load_open(connection: sqlite3.Connection, mesh: MeshId, agent: str) -> list[
     return [OfferRow._make(row[1:]) for row in rows]
 
 
+def find_unfinished(connection: sqlite3.Connection, mesh: MeshId, agent: str) -> list[int]:
+    """Unread messages of which an agent's session was given a part, and not the end."""
+    rows = connection.execute(
+        "SELECT o.message FROM offers o JOIN inbox i ON i.id = o.message"
+        " WHERE o.mesh = ? AND o.agent = ? AND o.withdrawn_at IS NULL AND i.seen_at IS NULL"
+        " GROUP BY o.message HAVING max(o.ends) < max(o.length)",
+        (mesh, agent),
+    )
+    return [row[0] for row in rows]
+
+
+def is_former(connection: sqlite3.Connection, mesh: MeshId, session: SessionId, agent: str, label: str) -> bool:
+    """Whether an agent, or one that went by its label, once spoke under this key."""
+    found = connection.execute(
+        "SELECT 1 FROM agent_sessions WHERE mesh = ? AND session = ? AND (agent = ? OR label = ?)",
+        (mesh, session, agent, label),
+    )
+    return found.fetchone() is not None
+
+
 def load_of_message(connection: sqlite3.Connection, message: int, agent: str = "") -> list[OfferRow]:
     """Offers of a message that were not withdrawn, of one agent's session or of all, the oldest first."""
     rows = connection.execute(
@@ -154,12 +174,20 @@ def load_of_message(connection: sqlite3.Connection, message: int, agent: str = "
     return [OfferRow._make(row[1:]) for row in rows]
 
 
-def mark_handed(connection: sqlite3.Connection, agent: str, offers: Iterable[int], now: UnixMillis) -> None:
-    """The host has them."""
-    connection.executemany(
-        "UPDATE offers SET handed_at = ? WHERE id = ? AND agent = ? AND handed_at IS NULL AND withdrawn_at IS NULL",
-        [(now, offer, agent) for offer in offers],
-    )
+def mark_handed(
+    connection: sqlite3.Connection, mesh: MeshId, agent: str, offers: Iterable[int], now: UnixMillis
+) -> list[tuple[int, str]]:
+    """The host has them; row and adapter of each message whose beginning it was given just now."""
+    begun = []
+    for offer in offers:
+        found = connection.execute(
+            "UPDATE offers SET handed_at = ? WHERE id = ? AND mesh = ? AND agent = ? AND handed_at IS NULL"
+            " AND withdrawn_at IS NULL RETURNING message, adapter, begins",
+            (now, offer, mesh, agent),
+        ).fetchone()
+        if found is not None and found[2] == 0:
+            begun.append((found[0], found[1]))
+    return begun
 
 
 def confirm(
@@ -179,10 +207,10 @@ def confirm(
     touched: dict[int, str] = {}
     for offer in offers:
         found = connection.execute(
-            "UPDATE offers SET confirmed_at = ?, handed_at = coalesce(handed_at, ?), evidence = ?, session = ?"
-            " WHERE id = ? AND mesh = ? AND agent = ? AND confirmed_at IS NULL AND withdrawn_at IS NULL"
+            "UPDATE offers SET confirmed_at = ?, evidence = ?, session = ? WHERE id = ? AND mesh = ? AND agent = ?"
+            " AND confirmed_at IS NULL AND withdrawn_at IS NULL"
             " RETURNING message, adapter",
-            (now, now, evidence, session, offer, mesh, agent),
+            (now, evidence, session, offer, mesh, agent),
         ).fetchone()
         if found is not None:
             touched[found[0]] = found[1]

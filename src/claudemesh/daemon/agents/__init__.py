@@ -1,0 +1,19 @@
+"""The sessions of agents that run on this machine, and what was put before each of them (docs/spec/surfacing.md)."""
+
+from claudemesh.daemon.agents.composing import REPLY_TOOL
+from claudemesh.daemon.agents.moments import REACH_WORDS, Moment, Reach
+from claudemesh.daemon.agents.registry import Agents
+from claudemesh.daemon.agents.session import AgentSession, News, Offer, Taken, Waiting
+
+__all__ = [
+    "REACH_WORDS",
+    "REPLY_TOOL",
+    "AgentSession",
+    "Agents",
+    "Moment",
+    "News",
+    "Offer",
+    "Reach",
+    "Taken",
+    "Waiting",
+]
