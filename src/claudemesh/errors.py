@@ -226,6 +226,8 @@ class Refused(ClaudemeshError):
         "not_supported": "The other side does not support this request.",
         "blocked": "The recipient has blocked you: talk to the person by another way.",
         "not_granted": "The recipient has not granted this to you; it can with `claudemesh grant`.",
+        "declined": "The message was held, and a person at the recipient did not want it: ask that person first.",
+        "hold_full": "Too many of your messages wait for a person at the recipient: stop sending, and ask that person.",
     }
     RETRYABLE = frozenset({"cas", "stale_roster", "mailbox_full", "rate_limited", "draining", "storage"})
 
@@ -275,6 +277,9 @@ class LocalError(ClaudemeshError):
         "newer_schema": "The database was written by a newer version: upgrade claudemesh.",
         "daemon_unreachable": "The daemon does not answer: see `claudemesh daemon logs`.",
         "daemon_version": "The daemon runs another version: `claudemesh daemon stop`, then try again.",
+        "paused": "A person paused the agents of this mesh here: wait, or ask your user for `claudemesh resume`.",
+        "budget_spent": "It is not sent. Wait some minutes, and ask your user; `claudemesh budget` shows and raises it.",
+        "credential": "Take it out and send again; if it is none, or is meant to be sent, use --allow-secret.",
         "usage": "See --help.",
         "interrupted": "Interrupted before it was finished.",
         "internal": "This is a defect of claudemesh: please report it with `claudemesh daemon logs`.",

@@ -11,8 +11,9 @@ from claudemesh.peer.channel_parts import ChannelParts, Foundation, assemble_cha
 from claudemesh.peer.events import Hub
 from claudemesh.peer.expiring import Expirer
 from claudemesh.peer.grant_book import GrantBook
+from claudemesh.peer.holding import Holding
 from claudemesh.peer.incoming import Incoming
-from claudemesh.peer.journal import Journal, handed_out, inbox, keys, outbox
+from claudemesh.peer.journal import Journal, handed_out, held, inbox, keys, outbox
 from claudemesh.peer.journal import membership as membership_rows
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.keystore import Keystore
@@ -53,6 +54,7 @@ class Parts:
     outgoing: Outgoing
     names: NameBook
     grants: GrantBook
+    holding: Holding
     receipts: ReceiptSender
     auditor: Auditor
     expirer: Expirer
@@ -71,6 +73,7 @@ class Parts:
         await self.incoming.load()
         await self.names.load()
         await self.grants.load()
+        await self.holding.load()
         await self.auditor.load()
 
     async def run(self) -> None:
@@ -135,13 +138,16 @@ class Parts:
         before = UnixMillis(now - limits.QUEUE_LIFETIME_MS)
         mesh = self.mesh
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: sqlite3.Connection) -> bool:
             keys.drop_expired_windows(connection, mesh, now)
             outbox.purge_internal(connection, mesh, before)
             inbox.drop_old_nacks(connection, mesh, before)
             handed_out.drop_old(connection, mesh, before)
+            return held.drop_overdue(connection, mesh, now, before)
 
-        await self.journal.write(write)
+        if await self.journal.write(write):
+            self.receipts.wake()
+        self.holding.keep_house()
         await self.channels.keep_house()
 
 
@@ -164,10 +170,13 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
     )
     names = NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake)
     grants = GrantBook(membership, keyring, sessions, journal, runtime)
+    holding = Holding(membership, keyring, journal, hub, runtime)
     receipts = ReceiptSender(membership, journal, runtime, outgoing.wake)
     reactions = incoming.reactions
     reactions.receipts_due, reactions.outbox_changed = receipts.wake, outgoing.wake
     reactions.profile_arrived, reactions.permit = names.take_profile, grants.judge
+    reactions.hold, reactions.unhold = holding.hold, holding.unhold
+    outgoing.agents_may_send = channels.posting.agents_may_send = holding.agents_may_send
     uplink = Uplink(
         membership,
         keyring,
@@ -200,6 +209,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         outgoing,
         names,
         grants,
+        holding,
         receipts,
         Auditor(membership, journal, hub, runtime),
         Expirer(membership, keyring, journal, tracker, runtime),

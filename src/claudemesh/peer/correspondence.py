@@ -1,5 +1,6 @@
 """Sending, asking and receiving: what the peer as such can do, and each of its sessions (docs/sdk.md)."""
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from claudemesh.errors import AddressError, Unreachable, UsageError
 from claudemesh.peer import contents, listing, sealing, tagging
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.assembly import Parts
+from claudemesh.peer.credentials import require_no_credentials
 from claudemesh.peer.journal import posts
 from claudemesh.peer.journal.outbox import Draft
 from claudemesh.peer.journal.posts import PostDraft
@@ -14,7 +16,8 @@ from claudemesh.peer.offering import OfferBook
 from claudemesh.peer.reading import Reader
 from claudemesh.peer.tagging import Reach
 from claudemesh.peer.views import Reached, Received, Submitted
-from claudemesh.protocol import limits
+from claudemesh.protocol import chains, limits
+from claudemesh.protocol.chains import Cause, Chain
 from claudemesh.protocol.delivery import Stage
 from claudemesh.protocol.messages import Status
 from claudemesh.types import ChannelId, Intent, MessageId, PeerId, Priority, SessionId, UnixMillis
@@ -31,6 +34,7 @@ class _Composed(NamedTuple):
     reply_to: MessageId | None
     not_before: UnixMillis | None
     expires_at: UnixMillis | None
+    chain: Chain | None = None
 
 
 class Correspondent:
@@ -39,6 +43,7 @@ class Correspondent:
     def __init__(self, parts: Parts, session: SessionId | None) -> None:
         self._parts = parts
         self._session = session
+        self._checks_texts = session is not None
         self._reader = Reader(parts, session)
 
     async def send(
@@ -53,6 +58,8 @@ class Correspondent:
         intent: Intent | None = None,
         id: MessageId | None = None,  # noqa: A002 – the name that the wire and every table use
         reach: Reach = "any",
+        by_person: bool = False,
+        allow_secret: bool | None = None,
     ) -> Submitted:
         """Put a message into the outbox, encrypted to its recipients as soon as there is a link.
 
@@ -64,6 +71,10 @@ class Correspondent:
             expires_in_ms, deliver_in_ms: Up to 14 days from now.
             id: The same id submitted again is the same message, and is not sent twice.
             reach: Of the sessions that carry a tag, `any` one (idle before busy, connected before not) or `all`.
+            by_person: A person writes it: it begins a conversation, costs no budget, and is sent in a paused mesh too
+                (docs/spec/holding.md).
+            allow_secret: Send it although it looks like it holds a credential; None: a session's texts are looked
+                through, those of the peer as such are not.
 
         Returns:
             The message's id, and the stage it has reached: `queued`.
@@ -71,10 +82,16 @@ class Correspondent:
         Raises:
             AddressError: Nothing was sent; `detail` lists the nearest names or the candidates.
             RosterConflict: `frozen`; nothing was sent.
-            LocalError: The text is too large, or the disk refused it; nothing was sent.
+            LocalError: The text is too large, or the disk refused it; `paused`, `budget_spent`, `credential`. Nothing
+                was sent.
         """
         self._parts.membership.require_unfrozen()
         message = self._compose(text, priority, intent, reply_to, expires_in_ms, deliver_in_ms, id)
+        self._parts.holding.require_may_send(self._session, by_person=by_person)
+        if not allow_secret and (allow_secret is False or self._checks_texts):
+            await require_no_credentials(text)
+        if not by_person:
+            message = message._replace(chain=await self._chain(to, message))
         if isinstance(to, Received):
             message = message._replace(reply_to=reply_to or to.id)
             if to.channel_id is not None:
@@ -87,7 +104,13 @@ class Correspondent:
         return await self._send(message, self._parts.names.resolve(to))
 
     async def ask(
-        self, to: str | Received, text: str, *, timeout_s: float = 60.0, priority: Priority = "next"
+        self,
+        to: str | Received,
+        text: str,
+        *,
+        timeout_s: float = 60.0,
+        priority: Priority = "next",
+        allow_secret: bool | None = None,
     ) -> Received:
         """Send a question and wait for its reply, which no other reader then gets.
 
@@ -99,12 +122,13 @@ class Correspondent:
         asked = self._parts.tracker.asked
         asked.add(message_id)
         try:
-            await self.send(to, text, priority=priority, intent="request", id=message_id)
+            await self.send(to, text, priority=priority, intent="request", id=message_id, allow_secret=allow_secret)
             reply = await self._reader.reply_to(message_id, timeout_s)
         finally:
             asked.discard(message_id)
         if reply is None:
             raise Unreachable("timeout", f"no reply to {message_id[:8]} within {timeout_s:g} s")
+        self._saw(reply)
         return reply
 
     async def reply(self, message: Received, text: str, *, intent: Intent | None = None) -> Submitted:
@@ -112,7 +136,10 @@ class Correspondent:
         return await self.send(message, text, intent=intent)
 
     def messages(self) -> AsyncIterator[Received]:
-        """Unseen messages, each once, and those that arrive; for a session those to it or to the peer as such."""
+        """Unseen messages, each once, and those that arrive; for a session those to it or to the peer as such.
+
+        While the mesh is paused there are none, and while agents are not to be disturbed only those that may interrupt.
+        """
         return self._reader.messages()
 
     async def inbox(self, *, unseen: bool = True, after: int | None = None, limit: int = 100) -> list[Received]:
@@ -144,6 +171,23 @@ class Correspondent:
         if stage not in contents.RECEIPT_STAGES:
             raise ValueError(f"a receipt cannot state {stage}")
         await self._reader.owe_receipt(message, stage, note)
+        if stage in (Stage.OFFERED, Stage.READ):
+            self._saw(message)
+
+    async def _chain(self, to: str | Received, message: _Composed) -> Chain | None:
+        """Where a message that no person writes stands in its conversation."""
+        if isinstance(to, Received):
+            return chains.answer(to.cause)
+        if message.reply_to is not None:
+            return chains.answer(await self._reader.cause(message.reply_to))
+        return self._unprompted_chain(message.id)
+
+    def _unprompted_chain(self, message_id: MessageId) -> Chain | None:
+        """Of a message that names none that it answers: the peer as such may be a person, so it begins anew."""
+        return None
+
+    def _saw(self, message: Received) -> None:
+        """Whoever speaks here was shown a message."""
 
     def _compose(
         self,
@@ -213,7 +257,9 @@ class Correspondent:
             session=self._session,
             not_before=message.not_before,
             expires_at=message.expires_at,
+            chain=message.chain,
         )
+        parts.holding.note_sent(message.id, message.chain, (), self._session)
         await parts.journal.write(lambda connection: posts.enqueue(connection, parts.mesh, draft))
         parts.channels.posting.wake()
         if message.expires_at is not None:
@@ -222,6 +268,8 @@ class Correspondent:
 
     async def _enqueue(self, drafts: list[Draft]) -> None:
         parts = self._parts
+        for draft in drafts:
+            parts.holding.note_sent(draft.message_id, draft.chain, (draft.peer,), self._session)
         await parts.outbox.add(drafts)
         parts.outgoing.wake()
         if any(draft.expires_at is not None for draft in drafts):
@@ -241,6 +289,7 @@ class Correspondent:
             session=self._session,
             not_before=message.not_before,
             expires_at=message.expires_at,
+            chain=message.chain,
         )
 
     def _reply_target(self, message: Received) -> Target:
@@ -259,8 +308,31 @@ class PeerSession(Correspondent):
         super().__init__(parts, session)
         self.id = session
         self.label = label
+        self._cause: Cause | None = None
         self.offers = OfferBook(parts, session, self._reader.show)
         """What was put before the agent that speaks as this session."""
+
+    async def messages(self) -> AsyncIterator[Received]:
+        """As of any reader; what it yields counts as shown."""
+        async with contextlib.aclosing(self._reader.messages()) as messages:
+            async for message in messages:
+                self.shown(message)
+                yield message
+
+    def shown(self, *messages: Received) -> None:
+        """These were put before the agent: what it writes from now on continues the deepest conversation among them."""
+        causes = [message.cause for message in messages]
+        self._cause = chains.deepest(causes if self._cause is None else [self._cause, *causes])
+
+    def begin_turn(self) -> None:
+        """The agent's own user spoke to it: what it writes from now on is because of that."""
+        self._cause = None
+
+    def _unprompted_chain(self, message_id: MessageId) -> Chain | None:
+        return chains.begin(message_id) if self._cause is None else chains.answer(self._cause)
+
+    def _saw(self, message: Received) -> None:
+        self.shown(message)
 
     async def set_status(self, status: Status) -> None:
         """Say in presence whether the session is `idle`, `busy` or `away`; a tag reaches idle sessions first."""

@@ -58,6 +58,23 @@ class MessageArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageHeld:
+    """A message of an agent waits for a person (docs/spec/holding.md); no reader gets it before."""
+
+    message_id: MessageId
+    sender: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuietChanged:
+    """A person paused or resumed the mesh here, or said whether agents may be disturbed."""
+
+    is_paused: bool
+    is_dnd: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GapNoticed:
     """Messages of a sender were numbered but have not arrived (yet)."""
 
@@ -158,6 +175,8 @@ Event = (
     | LinkDown
     | StageReached
     | MessageArrived
+    | MessageHeld
+    | QuietChanged
     | GapNoticed
     | EnvelopeRefused
     | PeerAdmitted

@@ -224,13 +224,19 @@ class Incoming:
         ]
         members = self._membership.roster.members
         users = {one.message.sender: members[one.message.sender].user for one in batch.judged}
-        outcomes = await self._journal.write(lambda connection: record_batch(connection, mesh, batch, users, now))
+        self.reactions.hold(batch, now)
+        try:
+            outcomes = await self._journal.write(lambda connection: record_batch(connection, mesh, batch, users, now))
+        except BaseException:
+            self.reactions.unhold(now)
+            raise
         self._judge.settle(outcome)
         if batch.unparked:
             await self._count_parked()
         self._react(outcome, outcomes)
 
-    def _react(self, outcome: Round, outcomes: Outcomes) -> None:
+    def announce(self, outcomes: Outcomes) -> None:
+        """Tell who reads and waits what is durable in the inbox now."""
         self._tracker.record(outcomes.recorded)
         for arrived in outcomes.arrived:
             self._hub.publish(arrived)
@@ -238,6 +244,11 @@ class Incoming:
                 self._tracker.touch(arrived.reply_to)
         if outcomes.arrived:
             self._tracker.touch_inbox()
+
+    def _react(self, outcome: Round, outcomes: Outcomes) -> None:
+        self.announce(outcomes)
+        for held in outcomes.held:
+            self._hub.publish(held)
         for refused in outcomes.refused:
             self._hub.publish(refused)
         for (sender, channel), missing in outcome.gaps.items():

@@ -31,7 +31,7 @@ from claudemesh.protocol import codec, message_rules
 from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.protocol.messages import Delivery, Post, PublishedEpoch, Send
 from claudemesh.protocol.replay import ReplayWindow
-from claudemesh.types import BrokerId, ChannelId, MessageId, PeerId, SessionId
+from claudemesh.types import BrokerId, ChannelId, MessageId, PeerId, SessionId, UnixMillis
 
 MAX_ATTESTATIONS: Final = 4_096
 MAX_PARKED: Final = 1_000
@@ -49,6 +49,10 @@ class Reactions:
     profile_arrived: Callable[[PeerId, Profile], None] = lambda _peer, _profile: None
     permit: Callable[[Mapping[str, Any]], Allow | Refuse] = lambda header: Allow(header["prio"])
     """Decides by its header whether an authentic message is taken."""
+    hold: Callable[[Batch, UnixMillis], None] = lambda _batch, _now: None
+    """Marks what waits for a person, before a batch is recorded."""
+    unhold: Callable[[UnixMillis], None] = lambda _now: None
+    """That batch was not recorded."""
     read: Reading = read_content
     """Reads the body of an authentic message."""
 

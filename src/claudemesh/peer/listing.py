@@ -6,7 +6,7 @@ from typing import Final
 from claudemesh.errors import AddressError, Unreachable
 from claudemesh.peer.addressing import KnownSession
 from claudemesh.peer.assembly import Parts
-from claudemesh.peer.journal import inbox, outbox, posts, timeline
+from claudemesh.peer.journal import held, inbox, outbox, posts, timeline
 from claudemesh.peer.journal.outbox import OutboxRow
 from claudemesh.peer.journal.posts import PostRow
 from claudemesh.peer.journal.timeline import TimelineRow
@@ -37,8 +37,13 @@ async def describe_mesh(parts: Parts) -> MeshView:
     """The mesh as this peer holds it."""
     mesh = parts.mesh
     roster, head, frozen = parts.membership.roster, parts.membership.head, parts.membership.frozen
-    unsent, unposted, unseen = await parts.journal.read(
-        lambda c: (outbox.count_open(c, mesh), posts.count_open(c, mesh), inbox.count_unseen(c, mesh))
+    unsent, unposted, unseen, waiting = await parts.journal.read(
+        lambda c: (
+            outbox.count_open(c, mesh),
+            posts.count_open(c, mesh),
+            inbox.count_unseen(c, mesh),
+            held.count_waiting(c, mesh),
+        )
     )
     down = parts.uplink.down
     return MeshView(
@@ -56,6 +61,9 @@ async def describe_mesh(parts: Parts) -> MeshView:
         peers=len(roster.active_members()),
         outbox_open=unsent + unposted,
         inbox_unseen=unseen,
+        held=waiting,
+        paused_since=parts.holding.quiet.paused_since,
+        dnd_since=parts.holding.quiet.dnd_since,
     )
 
 

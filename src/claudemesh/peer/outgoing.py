@@ -6,6 +6,7 @@ state of each is advanced by `protocol.delivery.step` alone.
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -79,6 +80,8 @@ class Outgoing:
         self._refusals: list[RefusedMessage] = []
         self._wake = asyncio.Event()
         self._pace = Pace()
+        self.agents_may_send: Callable[[], bool] = lambda: True
+        """Whether what agents wrote is submitted too."""
 
     def wake(self) -> None:
         """There may be something to submit."""
@@ -125,7 +128,13 @@ class Outgoing:
                 return
             skip, limit = {flight.row.id for flight in self._flights.values()}, min(room, SEAL_BATCH)
             rows = await self._journal.read(
-                partial(outbox.load_open, mesh=self._membership.mesh, skip=skip, limit=limit)
+                partial(
+                    outbox.load_open,
+                    mesh=self._membership.mesh,
+                    skip=skip,
+                    limit=limit,
+                    agents=self.agents_may_send(),
+                )
             )
             if not rows:
                 return

@@ -10,10 +10,10 @@ from typing import Self
 from claudemesh import transport
 from claudemesh.errors import Unreachable
 from claudemesh.peer import contents, listing
-from claudemesh.peer.administrator import Administrator
 from claudemesh.peer.assembly import assemble
 from claudemesh.peer.correspondence import PeerSession
 from claudemesh.peer.events import Event
+from claudemesh.peer.guardian import Guardian
 from claudemesh.peer.journal import Journal, inbox, timeline
 from claudemesh.peer.journal.inbox import QuarantineRow
 from claudemesh.peer.journal.membership import Freeze
@@ -27,7 +27,7 @@ from claudemesh.protocol.delivery import Stage, has_ended, reaches
 from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, SessionId, UserId
 
 
-class Peer(Administrator):
+class Peer(Guardian):
     """One peer of one mesh: `async with Peer.open() as peer:`."""
 
     def __init__(

@@ -68,5 +68,12 @@ def _header(
         "rg": sender.head.signature,
         "cs": sender.card_number,
     }
-    optional = {"re": row.reply_to, "nb": row.not_before, "exp": row.expires_at, "intent": row.intent}
+    optional = {
+        "re": row.reply_to,
+        "nb": row.not_before,
+        "exp": row.expires_at,
+        "intent": row.intent,
+        "root": row.root,
+        "hop": row.hop,
+    }
     return header | {name: value for name, value in optional.items() if value is not None}

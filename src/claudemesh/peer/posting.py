@@ -6,6 +6,7 @@ epoch may be used: what was sealed before a membership change that is known by n
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -83,6 +84,8 @@ class Posting:
         self._refusals: list[RefusedMessage] = []
         self._wake = asyncio.Event()
         self._pace = Pace()
+        self.agents_may_send: Callable[[], bool] = lambda: True
+        """Whether what agents wrote is submitted too."""
 
     def wake(self) -> None:
         """There may be something to submit."""
@@ -128,7 +131,13 @@ class Posting:
                 return
             skip = {flight.row.id for flight in self._flights.values()}
             rows = await self._journal.read(
-                partial(posts.load_open, mesh=self._membership.mesh, skip=skip, limit=min(room, SEAL_BATCH))
+                partial(
+                    posts.load_open,
+                    mesh=self._membership.mesh,
+                    skip=skip,
+                    limit=min(room, SEAL_BATCH),
+                    agents=self.agents_may_send(),
+                )
             )
             if not rows:
                 return

@@ -1,7 +1,7 @@
 """Reading the inbox: each message goes to a reader once, and is marked as seen when the reader asks for the next."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import inbox
 from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
 from claudemesh.peer.views import Received, read_row
+from claudemesh.protocol.chains import Cause
 from claudemesh.protocol.delivery import Stage
 from claudemesh.types import MessageId, SessionId
 
@@ -23,22 +24,27 @@ class Reader:
         self._parts = parts
         self._session = session
 
-    async def messages(self) -> AsyncIterator[Received]:
+    async def messages(self) -> AsyncGenerator[Received, None]:
         """Yield unseen messages, and wait for more; a message counts as seen when the next one is asked for.
 
         What was yielded and not followed up when the process ends is yielded again by the next one.
         """
         parts, after, taken = self._parts, 0, list[int]()
+        quiet = parts.holding.quiet
         try:
             with parts.tracker.reading() as arrived:
                 while True:
                     arrived.clear()
+                    if quiet != parts.holding.quiet:  # what was passed over may be due now
+                        await self._mark(taken)
+                        quiet, after = parts.holding.quiet, 0
                     rows = await self._load(after)
                     for row in rows:
                         after = row.id
-                        if row.reply_to in parts.tracker.asked:
+                        shown = self.show(row)
+                        if row.reply_to in parts.tracker.asked or parts.holding.quiet.withheld(shown.priority):
                             continue
-                        yield self.show(row)
+                        yield shown
                         taken.append(row.id)
                         if len(taken) >= MARK_BATCH:
                             await self._mark(taken)
@@ -80,11 +86,18 @@ class Reader:
                 while True:
                     changed.clear()
                     replies = await parts.journal.read(lambda c: inbox.find_replies(c, mesh, message_id))
-                    if replies:
+                    if replies and not parts.holding.quiet.paused_since:
                         await self.mark_seen([replies[0].id])
                         return self.show(replies[0])
                     await changed.wait()
         return None
+
+    async def cause(self, message_id: MessageId) -> Cause:
+        """A message of ours or of another as the reason of the next one; unknown ones began where they are."""
+        parts = self._parts
+        senders = list(parts.membership.roster.members)
+        row = await parts.journal.read(lambda c: inbox.find_of_any(c, parts.mesh, senders, message_id))
+        return Cause(message_id, None) if row is None else self.show(row).cause
 
     async def owe_receipt(self, message: Received, stage: Stage, note: str) -> None:
         """Tell the sender of a message that it came further here; in the name of this reader's session."""

@@ -7,7 +7,7 @@ then is anything acknowledged, shown or answered.
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from claudemesh.crypto import statements
 from claudemesh.crypto.statements import Statement
@@ -15,19 +15,27 @@ from claudemesh.errors import EnvelopeRefused, Malformed
 from claudemesh.peer import contents, events
 from claudemesh.peer.contents import Nack, Profile, Receipt
 from claudemesh.peer.grants import LOWERED, Allow, Refuse
-from claudemesh.peer.journal import channels, epochs, inbox, keys, names, outbox, timeline
+from claudemesh.peer.journal import channels, epochs, held, inbox, keys, names, outbox, timeline
 from claudemesh.peer.journal.channels import ChannelWindowRow
 from claudemesh.peer.journal.epochs import ParkedDraft
+from claudemesh.peer.journal.held import HeldDraft
 from claudemesh.peer.journal.inbox import InboxDraft, ReceiptDue
 from claudemesh.peer.journal.keys import WindowRow
 from claudemesh.peer.journal.outbox import RANKS, Draft
 from claudemesh.peer.journal.timeline import Evidence, Recorded
+from claudemesh.peer.quiet import Quiet
 from claudemesh.peer.receiving import Authentic
 from claudemesh.protocol import delivery
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.protocol.epochs import HeldEpoch
+from claudemesh.protocol.loops import Hold
 from claudemesh.protocol.messages import SYS_FIELDS, SYS_OPTIONAL
-from claudemesh.types import BrokerId, Digest, MeshId, MessageId, PeerId, UnixMillis, UserId
+from claudemesh.types import BrokerId, Digest, MeshId, MessageId, PeerId, Priority, UnixMillis, UserId
+
+DECLINED: Final = "declined"
+"""Note of a `refused` receipt: a person did not want a message that was held."""
+HOLD_FULL: Final = "hold_full"
+"""Note of a `refused` receipt: too many messages of its sender wait for a person already."""
 
 
 class Effect(Protocol):
@@ -56,6 +64,8 @@ class Judged:
     """What this machine decided about texts of its sender."""
     is_confirmed: bool = True
     """Whether its sender gets a receipt; posts in large channels are not confirmed one by one."""
+    hold: Hold | None = None
+    """Why a person decides whether anybody here gets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,8 @@ class Batch:
     channel_windows: list[ChannelWindowRow] = field(default_factory=list)
     windows: list[WindowRow] = field(default_factory=list)
     attestations: list[tuple[str, UnixMillis, Statement]] = field(default_factory=list)
+    quiet: Quiet = field(default_factory=Quiet)
+    """What is quiet here while the batch is recorded."""
 
     @property
     def is_empty(self) -> bool:
@@ -120,6 +132,7 @@ class Outcomes:
     """What follows once the batch is durable."""
 
     arrived: list[events.MessageArrived] = field(default_factory=list)
+    held: list[events.MessageHeld] = field(default_factory=list)
     recorded: list[Recorded | None] = field(default_factory=list)
     refused: list[events.EnvelopeRefused] = field(default_factory=list)
     profiles: list[tuple[PeerId, Profile]] = field(default_factory=list)
@@ -181,7 +194,7 @@ def record_batch(
     for judged in batch.judged:
         match judged.content:
             case str():
-                _record_message(connection, mesh, judged, now, outcomes)
+                _record_message(connection, mesh, judged, batch.quiet, now, outcomes)
             case list() as receipts:
                 _record_receipts(connection, mesh, judged.message, receipts, now, outcomes)
             case Nack() as nack:
@@ -213,13 +226,59 @@ def _record_channels(
     epochs.unpark(connection, batch.unparked)
 
 
+def surface(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    draft: InboxDraft,
+    priority: Priority,
+    header: Mapping[str, Any],
+    now: UnixMillis,
+    outcomes: Outcomes,
+) -> None:
+    """Put a message into the inbox, once; a reply is the word of its session that the message it answers was read.
+
+    Args:
+        priority: As it is taken.
+        header: Its `ts` and `sess`, as signed.
+    """
+    number = inbox.add(connection, mesh, draft)
+    if number is None:
+        return
+    outcomes.arrived.append(
+        events.MessageArrived(
+            number, draft.message_id, draft.sender, draft.session, draft.reply_to, priority, draft.channel
+        )
+    )
+    if draft.reply_to is not None:
+        outcomes.recorded.append(
+            timeline.record(
+                connection,
+                mesh,
+                draft.reply_to,
+                draft.sender,
+                Claim(Stage.REPLIED, Witness.PEER),
+                at=header["ts"],
+                recorded_at=now,
+                signer=header["sess"],
+                detail=draft.message_id,
+            )
+        )
+
+
 def _record_message(
-    connection: sqlite3.Connection, mesh: MeshId, judged: Judged, now: UnixMillis, outcomes: Outcomes
+    connection: sqlite3.Connection, mesh: MeshId, judged: Judged, quiet: Quiet, now: UnixMillis, outcomes: Outcomes
 ) -> None:
     message, permit = judged.message, judged.permit
     header = message.header
-    if isinstance(permit, Refuse) and not inbox.holds(connection, mesh, message.sender, message.message_id):
-        _record_refusal(connection, mesh, judged, permit.code, now, outcomes)
+    if isinstance(permit, Refuse):
+        if not inbox.holds(connection, mesh, message.sender, message.message_id):
+            _record_refusal(connection, mesh, judged, permit.code, now, outcomes)
+        else:
+            _owe(connection, mesh, judged, Stage.DELIVERED, "", now, outcomes)
+        return
+    if (judged.hold is not None or "hop" in header or "root" in header) and _record_held(
+        connection, mesh, judged, permit, now, outcomes
+    ):
         return
     draft = InboxDraft(
         message_id=message.message_id,
@@ -234,38 +293,68 @@ def _record_message(
         channel=message.channel,
         gap=message.gap,
         is_stale=message.is_stale,
-        rank=RANKS[permit.priority if isinstance(permit, Allow) else header["prio"]],
+        rank=RANKS[permit.priority],
         is_ack=header.get("intent") == "ack",
     )
-    number = inbox.add(connection, mesh, draft)
+    # A copy under a new counter means that the sender may not know: the receipt is owed again.
+    withheld = quiet.withheld(permit.priority)
+    note = withheld or (LOWERED if permit.priority != header["prio"] else "")
+    _owe(connection, mesh, judged, Stage.HELD if withheld else Stage.DELIVERED, note, now, outcomes)
+    surface(connection, mesh, draft, permit.priority, header, now, outcomes)
+
+
+def _record_held(
+    connection: sqlite3.Connection, mesh: MeshId, judged: Judged, permit: Allow, now: UnixMillis, outcomes: Outcomes
+) -> bool:
+    """Keep a message of an agent for a person, or repeat what became of it; False where it is taken like any other."""
+    message, hold = judged.message, judged.hold
+    before = held.find(connection, mesh, message.sender, message.message_id)
+    if before is not None:
+        stage, note = (Stage.HELD, before.reason) if before.refused_at is None else (Stage.REFUSED, DECLINED)
+        _owe(connection, mesh, judged, stage, note, now, outcomes)
+        return True
+    if hold is None or inbox.holds(connection, mesh, message.sender, message.message_id):
+        return False
+    header = message.header
+    draft = HeldDraft(
+        message_id=message.message_id,
+        sender=message.sender,
+        session=header.get("tos"),
+        reply_to=header.get("re"),
+        frame=message.opened.frame,
+        signature=message.opened.signature,
+        attestation=message.attestation.digest,
+        accepted_at=judged.accepted_at,
+        received_at=now,
+        channel=message.channel,
+        gap=message.gap,
+        is_stale=message.is_stale,
+        rank=RANKS[permit.priority],
+        is_confirmed=judged.is_confirmed,
+        expires_at=header.get("exp"),
+    )
+    if not held.add(connection, mesh, draft, hold):
+        _record_refusal(connection, mesh, judged, HOLD_FULL, now, outcomes)
+        return True
+    _owe(connection, mesh, judged, Stage.HELD, hold.reason, now, outcomes)
+    outcomes.held.append(events.MessageHeld(message.message_id, message.sender, hold.reason))
+    return True
+
+
+def _owe(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    judged: Judged,
+    stage: Stage,
+    note: str,
+    now: UnixMillis,
+    outcomes: Outcomes,
+) -> None:
     if judged.is_confirmed:
-        # A copy under a new counter means that the sender may not know: the receipt is owed again.
-        lowered = isinstance(permit, Allow) and permit.priority != header["prio"]
-        note = LOWERED if lowered else ""
-        due = ReceiptDue(message.sender, message.message_id, Stage.DELIVERED, now, detail=note)
+        message = judged.message
+        due = ReceiptDue(message.sender, message.message_id, stage, now, detail=note)
         inbox.add_receipts_due(connection, mesh, [due])
         outcomes.receipts_due = True
-    if number is None or isinstance(permit, Refuse):
-        return
-    outcomes.arrived.append(
-        events.MessageArrived(
-            number, draft.message_id, draft.sender, draft.session, draft.reply_to, permit.priority, draft.channel
-        )
-    )
-    if draft.reply_to is not None:
-        outcomes.recorded.append(
-            timeline.record(
-                connection,
-                mesh,
-                draft.reply_to,
-                draft.sender,
-                Claim(Stage.REPLIED, Witness.PEER),
-                at=header["ts"],
-                recorded_at=now,
-                signer=message.session,
-                detail=draft.message_id,
-            )
-        )
 
 
 def _record_refusal(
@@ -275,10 +364,7 @@ def _record_refusal(
     message = judged.message
     inbox.quarantine(connection, mesh, code, message.sender, now)
     outcomes.refused.append(events.EnvelopeRefused(code, message.sender))
-    if judged.is_confirmed:
-        due = ReceiptDue(message.sender, message.message_id, Stage.REFUSED, now, detail=code)
-        inbox.add_receipts_due(connection, mesh, [due])
-        outcomes.receipts_due = True
+    _owe(connection, mesh, judged, Stage.REFUSED, code, now, outcomes)
 
 
 def _record_receipts(

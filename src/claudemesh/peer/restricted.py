@@ -127,12 +127,14 @@ class RestrictedSession:
         now = self._runtime.now()
         message_id = MessageId(self._runtime.entropy(16).hex())
         expires_at = UnixMillis(now + expires_in_ms) if expires_in_ms else None
+        # What it answers is not here, so that its place in the conversation is not known any better.
+        root, hop = (reply_to, 1) if reply_to is not None else (None, None)
         if to.startswith(("#", "@")):
             self._require("chan")
             channel = self._channel(to)
             post = PostRow(
                 0, message_id, channel, self.id, contents.TEXT, body, RANKS[priority], intent, reply_to, None,
-                expires_at, now, "queued", None, None, None, None, None, Stage.QUEUED, Witness.SENDER,
+                expires_at, now, "queued", None, None, None, None, None, root, hop, Stage.QUEUED, Witness.SENDER,
             )  # fmt: skip
             await self._post(post)
             return Submitted(message_id, (), Stage.ACCEPTED)
@@ -141,7 +143,7 @@ class RestrictedSession:
         for peer in target.peers:
             row = OutboxRow(
                 0, message_id, peer, None, self.id, contents.TEXT, body, RANKS[priority], intent, reply_to, None,
-                expires_at, now, "queued", False, None, None, None, Stage.QUEUED, Witness.SENDER,
+                expires_at, now, "queued", False, None, None, None, root, hop, Stage.QUEUED, Witness.SENDER,
             )  # fmt: skip
             await self._send(row)
         return Submitted(message_id, target.peers, Stage.ACCEPTED)

@@ -102,5 +102,7 @@ def _header(
         "nb": row.not_before,
         "exp": row.expires_at,
         "intent": row.intent,
+        "root": row.root,
+        "hop": row.hop,
     }
     return header | {name: value for name, value in optional.items() if value is not None}

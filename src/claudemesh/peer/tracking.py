@@ -46,6 +46,13 @@ class Tracker:
             if not waiting:
                 del self._waiting[message_id]
 
+    def touch_all(self) -> None:
+        """What may be read has changed as a whole."""
+        for waiting in self._waiting.values():
+            for changed in waiting:
+                changed.set()
+        self.touch_inbox()
+
     def touch_inbox(self) -> None:
         """Messages arrived."""
         for changed in self._readers:

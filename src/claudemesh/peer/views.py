@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from claudemesh.peer.journal.inbox import InboxRow
 from claudemesh.peer.journal.posts import PostRow
+from claudemesh.protocol import chains
+from claudemesh.protocol.chains import Cause, Chain
 from claudemesh.protocol.delivery import Claim, Stage, Witness
 from claudemesh.types import (
     BrokerId,
@@ -24,6 +26,8 @@ from claudemesh.types import (
     UnixMillis,
     UserId,
 )
+
+_NEVER: Final = UnixMillis(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,13 @@ class Received:
     """Its sender did not know yet of a change of membership: who left may have read it too."""
     shared_by: str = ""
     """Who gave it to us from its history; empty when it came by itself."""
+    chain: Chain | None = None
+    """Where its sender says that it stands in a conversation of agents; None where a person wrote it."""
+
+    @property
+    def cause(self) -> Cause:
+        """It, as the reason of another message."""
+        return Cause(self.id, self.chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +232,12 @@ class MeshView:
     peers: int
     outbox_open: int
     inbox_unseen: int
+    held: int = 0
+    """Messages that wait for a person (docs/spec/holding.md)."""
+    paused_since: UnixMillis = _NEVER
+    """Since when no agent gets or sends anything here; 0: it is not paused."""
+    dnd_since: UnixMillis = _NEVER
+    """Since when agents get only what may interrupt; 0: they get everything."""
 
 
 class _Header(msgspec.Struct):
@@ -231,19 +248,26 @@ class _Header(msgspec.Struct):
     ts: UnixMillis
     intent: Intent | None = None
     exp: UnixMillis | None = None
+    root: MessageId | None = None
+    hop: int | None = None
 
 
 _header_decoder = msgspec.json.Decoder(_Header)
 
 
+def read_header(frame: bytes) -> tuple[_Header, bytes]:
+    """Of a frame that was verified before it was stored: what is shown of its header, and the body."""
+    header_end = 5 + int.from_bytes(frame[1:5], "big")
+    return _header_decoder.decode(frame[5:header_end]), frame[header_end + 4 :]
+
+
 def read_row(row: InboxRow, address_of: Callable[[PeerId], str], channel_of: Callable[[ChannelId], str]) -> Received:
     """Show an inbox row; it was verified before it was stored."""
-    header_end = 5 + int.from_bytes(row.frame[1:5], "big")
-    header = _header_decoder.decode(row.frame[5:header_end])
+    header, body = read_header(row.frame)
     return Received(
         number=row.id,
         id=row.message_id,
-        text=row.frame[header_end + 4 :].decode(),
+        text=body.decode(),
         sender=address_of(row.sender),
         sender_id=row.sender,
         sender_session=header.sess,
@@ -261,6 +285,7 @@ def read_row(row: InboxRow, address_of: Callable[[PeerId], str], channel_of: Cal
         gap=row.gap,
         is_stale=bool(row.is_stale),
         shared_by="" if row.teller is None else address_of(row.teller),
+        chain=chains.read({"id": row.message_id, "root": header.root, "hop": header.hop}),
     )
 
 

@@ -148,6 +148,19 @@ def find_row(connection: sqlite3.Connection, mesh: MeshId, row_id: int) -> Inbox
     return _row(found) if found is not None else None
 
 
+def find_of_any(
+    connection: sqlite3.Connection, mesh: MeshId, senders: Sequence[PeerId], message_id: MessageId
+) -> InboxRow | None:
+    """The received message with this id, of one of these senders: one lookup for each of them."""
+    for sender in senders:
+        row = connection.execute(
+            "SELECT * FROM inbox_rows WHERE mesh = ? AND sender = ? AND message_id = ?", (mesh, sender, message_id)
+        ).fetchone()
+        if row is not None:
+            return _row(row)
+    return None
+
+
 def find_replies(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[InboxRow]:
     """The received messages that answer `message_id`, the first one first."""
     rows = connection.execute(

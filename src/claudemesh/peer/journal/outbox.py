@@ -4,11 +4,16 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
+from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.types import Intent, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
 
 RANKS: Final[dict[Priority, int]] = {"now": 0, "next": 1, "low": 2}
 PRIORITIES: Final[tuple[Priority, ...]] = ("now", "next", "low")
+_OPEN: Final = "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') ORDER BY rank, id LIMIT ?"
+_OPEN_BY_PEOPLE: Final = (
+    "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') AND hop IS NULL ORDER BY rank, id LIMIT ?"
+)
 
 
 class Draft(NamedTuple):
@@ -26,6 +31,8 @@ class Draft(NamedTuple):
     session: SessionId | None = None
     not_before: UnixMillis | None = None
     expires_at: UnixMillis | None = None
+    chain: Chain | None = None
+    """Where it stands in a conversation; None where a person begins one."""
 
 
 class OutboxRow(NamedTuple):
@@ -49,6 +56,8 @@ class OutboxRow(NamedTuple):
     attestation: str | None
     counter: int | None
     envelope: bytes | None
+    root: MessageId | None
+    hop: int | None
     stage: Stage
     witness: Witness
 
@@ -79,7 +88,8 @@ def enqueue(connection: sqlite3.Connection, mesh: MeshId, drafts: Sequence[Draft
     """Commit drafts as `queued`; a message id that is queued for a peer already stays as it is."""
     connection.executemany(
         "INSERT OR IGNORE INTO outbox (mesh, message_id, peer, peer_session, session, content_type, body, rank, intent,"
-        " reply_to, not_before, expires_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " reply_to, not_before, expires_at, created_at, root, hop)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 mesh,
@@ -95,20 +105,24 @@ def enqueue(connection: sqlite3.Connection, mesh: MeshId, drafts: Sequence[Draft
                 draft.not_before,
                 draft.expires_at,
                 draft.created_at,
+                *(draft.chain or (None, None)),
             )
             for draft in drafts
         ],
     )
 
 
-def load_open(connection: sqlite3.Connection, mesh: MeshId, skip: Collection[int], limit: int) -> list[OutboxRow]:
+def load_open(
+    connection: sqlite3.Connection, mesh: MeshId, skip: Collection[int], limit: int, *, agents: bool = True
+) -> list[OutboxRow]:
     """The next rows that are not settled, the most urgent and oldest first.
 
     Args:
         skip: Ids that are in memory already, at most a few hundred.
+        agents: Also what agents wrote.
     """
     found = connection.execute(
-        "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') ORDER BY rank, id LIMIT ?",
+        _OPEN if agents else _OPEN_BY_PEOPLE,
         (mesh, limit + len(skip)),
     )
     wanted = [row[0] for row in found if row[0] not in skip][:limit]

@@ -2,11 +2,17 @@
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from claudemesh.peer.journal.outbox import PRIORITIES, RANKS
+from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.types import ChannelId, Digest, Intent, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
+
+_OPEN: Final = "SELECT id FROM posts WHERE mesh = ? AND state IN ('queued', 'sealed') ORDER BY rank, id LIMIT ?"
+_OPEN_BY_PEOPLE: Final = (
+    "SELECT id FROM posts WHERE mesh = ? AND state IN ('queued', 'sealed') AND hop IS NULL ORDER BY rank, id LIMIT ?"
+)
 
 
 class PostDraft(NamedTuple):
@@ -23,6 +29,8 @@ class PostDraft(NamedTuple):
     session: SessionId | None = None
     not_before: UnixMillis | None = None
     expires_at: UnixMillis | None = None
+    chain: Chain | None = None
+    """Where it stands in a conversation; None where a person begins one."""
 
 
 class PostRow(NamedTuple):
@@ -46,6 +54,8 @@ class PostRow(NamedTuple):
     epoch: Digest | None
     envelope: bytes | None
     accepted_at: UnixMillis | None
+    root: MessageId | None
+    hop: int | None
     stage: Stage
     witness: Witness
 
@@ -77,15 +87,17 @@ def enqueue(connection: sqlite3.Connection, mesh: MeshId, draft: PostDraft) -> N
     """Commit a post as `queued`; an id that is there already stays as it is."""
     connection.execute(
         "INSERT OR IGNORE INTO posts (mesh, message_id, channel, content_type, body, created_at, rank, intent,"
-        " reply_to, session, not_before, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (mesh, *draft[:5], RANKS[draft.priority], *draft[6:]),
+        " reply_to, session, not_before, expires_at, root, hop) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (mesh, *draft[:5], RANKS[draft.priority], *draft[6:11], *(draft.chain or (None, None))),
     )
 
 
-def load_open(connection: sqlite3.Connection, mesh: MeshId, skip: Collection[int], limit: int) -> list[PostRow]:
-    """The next posts that are not settled, the most urgent and oldest first."""
+def load_open(
+    connection: sqlite3.Connection, mesh: MeshId, skip: Collection[int], limit: int, *, agents: bool = True
+) -> list[PostRow]:
+    """The next posts that are not settled, the most urgent and oldest first; without `agents`, no agent's."""
     found = connection.execute(
-        "SELECT id FROM posts WHERE mesh = ? AND state IN ('queued', 'sealed') ORDER BY rank, id LIMIT ?",
+        _OPEN if agents else _OPEN_BY_PEOPLE,
         (mesh, limit + len(skip)),
     )
     wanted = [row[0] for row in found if row[0] not in skip][:limit]
