@@ -36,15 +36,17 @@ class Channels:
         """Read a channel from now on."""
         peer = self._home.peer(args.mesh)
         await reply.progress(f"joining {args.channel}")
+        before = peer.channel(args.channel).joined
         await peer.join_channel(args.channel)
-        return schema.ChannelJoined(mesh=peer.alias, channel=_now(peer, args))
+        return schema.ChannelJoined(mesh=peer.alias, channel=_now(peer, args), changed=not before)
 
     async def leave(self, args: schema.ChannelLeaveArgs, reply: Reply) -> schema.ChannelLeft:
         """Read a channel no longer. Of a private one that was left, only what this machine still knows is shown."""
         peer = self._home.peer(args.mesh)
         await reply.progress(f"leaving {args.channel}")
+        before = peer.channel(args.channel).joined
         await peer.leave_channel(args.channel)
-        return schema.ChannelLeft(mesh=peer.alias, channel=_now(peer, args))
+        return schema.ChannelLeft(mesh=peer.alias, channel=_now(peer, args), changed=before)
 
     async def members(self, args: schema.ChannelMembersArgs, reply: Reply) -> schema.ChannelMembers:
         """Who can read a channel."""
@@ -91,9 +93,10 @@ class Channels:
         return schema.ChannelShared(
             mesh=peer.alias,
             channel=_now(peer, args),
-            to=_addresses(peer, peer.resolve(args.member).peers),
-            messages=shared.messages,
-            epochs=shared.epochs,
+            to=[
+                schema.SharedWith(address=peer.address_of(one.peer), messages=one.messages, epochs=one.epochs)
+                for one in shared
+            ],
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from claudemesh import transport
+from claudemesh.crypto.invite import parse_link
 from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.errors import AddressError, ClaudemeshError, Unreachable, UsageError
 from claudemesh.peer import Peer, Recovered, Runtime, contents, founding, recovering
@@ -105,7 +106,7 @@ class Home:
 
     async def join(self, link: str, alias: str, name: str, device: str, say: Say) -> Peer:
         """Join by a link; raises as `founding.join`."""
-        name, device = self._labels(name, device)
+        name, device = self._labels(name or contents.as_label(parse_link(link).joiner_label), device)
         wanted = contents.require_name(alias, "an alias") if alias else None
         joined = await founding.join(self._around(), link, name=name, device=device, alias=wanted, progress=say)
         return await self._open_linked(joined.mesh)

@@ -24,7 +24,8 @@ class Members:
         """Issue an invite; a personal one hands over a fresh user identity."""
         peer, lifetime_ms = self._home.peer(args.mesh), _lifetime(args.expires_in_ms)
         await reply.progress("adding the invite to the roster")
-        link, _ = await peer.invite(uses=args.uses, expires_in_ms=lifetime_ms, personal=bool(args.person))
+        personal = bool(args.person)
+        link, _ = await peer.invite(uses=args.uses, expires_in_ms=lifetime_ms, personal=personal, name=args.person)
         return _created(peer, link, args.person)
 
     async def link_device(self, args: schema.DeviceLinkArgs, reply: Reply) -> schema.InviteCreated:
