@@ -13,6 +13,7 @@ from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.journal import inbox, offers
 from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
 from claudemesh.peer.journal.offers import OfferDraft, Offerer, OfferRow, WaitingRow, Wanted
+from claudemesh.peer.journal.outbox import RANKS
 from claudemesh.peer.views import Received
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage
@@ -48,8 +49,15 @@ class OfferBook:
         await self._parts.journal.write(lambda connection: offers.move_agent(connection, mesh, before, after))
 
     async def waiting(self, wanted: Wanted, limit: int) -> list[Received]:
-        """Messages that may be put before the agent, the most urgent and oldest first; expired ones end here."""
-        mesh, now = self._parts.mesh, self._parts.runtime.now()
+        """Messages that may be put before the agent, the most urgent and oldest first; expired ones end here.
+
+        None in a paused mesh, and where agents are not to be disturbed only `now`, unless the agent asks for all.
+        """
+        mesh, now, quiet = self._parts.mesh, self._parts.runtime.now(), self._parts.holding.quiet
+        if quiet.paused_since:
+            return []
+        if quiet.dnd_since and wanted.rank < RANKS["low"]:
+            wanted = wanted._replace(rank=RANKS["now"], acks=False)
 
         def read(connection: sqlite3.Connection) -> list[InboxRow]:
             found = (
@@ -65,9 +73,15 @@ class OfferBook:
         return [one for one in found if one.number not in late]
 
     async def count(self, wanted: Wanted) -> list[WaitingRow]:
-        """What waits, without its text; at most `MAX_COUNTED`."""
-        mesh = self._parts.mesh
-        return await self._parts.journal.read(lambda c: offers.find_waiting(c, mesh, wanted, MAX_COUNTED))
+        """What waits, without its text, and as urgent as it may be now; at most `MAX_COUNTED`."""
+        mesh, quiet = self._parts.mesh, self._parts.holding.quiet
+        if quiet.paused_since:
+            return []
+        rows = await self._parts.journal.read(lambda c: offers.find_waiting(c, mesh, wanted, MAX_COUNTED))
+        if not quiet.dnd_since:
+            return rows
+        quieted = (one if one.rank == RANKS["now"] else one._replace(rank=RANKS["low"]) for one in rows)
+        return [one for one in quieted if one.rank <= wanted.rank]
 
     async def find(self, message_id: str) -> list[Received]:
         """The received messages with this id."""
@@ -88,9 +102,11 @@ class OfferBook:
             replaced: Earlier offers that left no sign, and that these stand for.
 
         Returns:
-            The number of each, or 0 for a part that this agent's session was given before.
+            The number of each, or 0 for a part that this agent's session was given before; in a paused mesh for all.
         """
         mesh, now = self._parts.mesh, self._parts.runtime.now()
+        if self._parts.holding.quiet.paused_since:
+            return [0] * len(drafts)
 
         def write(connection: sqlite3.Connection) -> list[int]:
             offers.withdraw(connection, offerer.agent, replaced, now)

@@ -221,7 +221,7 @@ class Agents:
             with suppress(ClaudemeshError):
                 await self.settle(session)
         async for event in peer.events():
-            if isinstance(event, events.MessageArrived | events.EventsDropped):
+            if isinstance(event, events.MessageArrived | events.QuietChanged | events.EventsDropped):
                 self.changed()
 
     def _look_again_later(self) -> None:

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, suppress
 from typing import Final, NamedTuple, Protocol, cast
 
 from claudemesh.daemon.agents.composing import REPLY_TOOL
-from claudemesh.daemon.agents.moments import LOW, NEXT, NOW, Moment, Reach, Showing, shown_at, status_after
-from claudemesh.daemon.agents.taking import Face, Offer, Request, Taken, take_one, take_waiting
+from claudemesh.daemon.agents.moments import LOW, NEXT, NOW, Moment, Reach, shown_at, status_after
+from claudemesh.daemon.agents.taking import Face, Offer, Place, Request, Taken, take_one, take_waiting
 from claudemesh.errors import AddressError, ClaudemeshError, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.correspondence import PeerSession
-from claudemesh.peer.journal.offers import OfferRow, Wanted
+from claudemesh.peer.journal.offers import OfferRow, WaitingRow, Wanted
 from claudemesh.protocol.messages import Status
 from claudemesh.types import MeshId
 
@@ -153,9 +153,13 @@ class AgentSession:
         request = Request(_word(adapter), limit_characters, reply, messages)
         async with self._registry.taking:
             await self._registry.settle(self)
-            showing = shown_at(moment, is_dnd=self.is_dnd)
+            for face in self._faces() if moment == "prompt" else ():
+                face.session.begin_turn()
             doubtful = await self.doubtful() if moment == "inbox" else None
-            taken = await take_waiting(self._faces(), self._wanted(showing), request, doubtful)
+            if moment == "prompt":
+                self._begin_turn()
+            places = [Place(face, self._wanted(face, moment)) for face in self._faces() if not _is_paused(face)]
+            taken = await take_waiting(places, request, doubtful)
             self._note_offers(taken)
         await self._set_status(status_after(moment, self.status, shown=bool(taken.offers)))
         return taken._replace(waiting=(await self.waiting()).total)
@@ -171,8 +175,8 @@ class AgentSession:
         request = Request(_word(adapter), limit_characters, reply, 1)
         async with self._registry.taking:
             await self._registry.settle(self)
-            wanted = self._wanted(Showing(LOW, acks=True))
-            taken = await take_one(self._faces(), wanted, message_id, request, await self.doubtful())
+            places = [Place(face, self._wanted(face, "inbox")) for face in self._faces() if not _is_paused(face)]
+            taken = await take_one(places, message_id, request, await self.doubtful())
             self._note_offers(taken)
         return taken._replace(waiting=(await self.waiting()).total)
 
@@ -222,7 +226,7 @@ class AgentSession:
         """How many unread messages there are for this session, held ones left out."""
         now = next_ = low = 0
         for face in self._faces():
-            for one in await face.session.offers.count(self._wanted(Showing(LOW, acks=True))):
+            for one in await self._count(face, "inbox"):
                 now += one.rank == NOW and not one.is_ack
                 next_ += one.rank == NEXT and not one.is_ack
                 low += one.rank == LOW or one.is_ack
@@ -303,8 +307,19 @@ class AgentSession:
     def _faces(self) -> list[Face]:
         return [face for face, _ in self.faces.values()]
 
-    def _wanted(self, showing: Showing) -> Wanted:
-        return Wanted(self.agent, self.label, self._registry.others_of(self), showing.rank, showing.acks)
+    def _wanted(self, face: Face, moment: Moment) -> Wanted:
+        """What a moment may show of one mesh, where the user may have asked for quiet."""
+        showing = shown_at(moment, is_dnd=self.is_dnd)
+        if face.peer.quiet.dnd_since:
+            showing = shown_at("tool", is_dnd=True)
+        return Wanted(self.agent, self.label, tuple(self._registry.others_of(self)), showing.rank, showing.acks)
+
+    async def _count(self, face: Face, moment: Moment) -> list[WaitingRow]:
+        return [] if _is_paused(face) else await face.session.offers.count(self._wanted(face, moment))
+
+    def _begin_turn(self) -> None:
+        for face in self._faces():
+            face.session.begin_turn()
 
     async def _open_rows(self) -> list[OfferRow]:
         return [row for face in self._faces() for row in await face.session.offers.open_offers(self.agent)]
@@ -341,9 +356,8 @@ class AgentSession:
         return News(waiting, bool(waiting.now), wakes)
 
     async def _is_addressed(self) -> bool:
-        wanted = self._wanted(shown_at("idle_wake", is_dnd=self.is_dnd))
         for face in self._faces():
-            if any(one.is_addressed for one in await face.session.offers.count(wanted)):
+            if any(one.is_addressed for one in await self._count(face, "idle_wake")):
                 return True
         return False
 
@@ -353,6 +367,10 @@ def status_of(text: str) -> Status:
     if text not in ("idle", "busy", "away"):
         raise UsageError("usage", "a session is idle, busy or away")
     return cast(Status, text)
+
+
+def _is_paused(face: Face) -> bool:
+    return bool(face.peer.quiet.paused_since)
 
 
 def _word(text: str) -> str:

@@ -21,6 +21,13 @@ class Face(NamedTuple):
     session: PeerSession
 
 
+class Place(NamedTuple):
+    """One mesh of an agent's session, and what may be shown of it now."""
+
+    face: Face
+    wanted: Wanted
+
+
 class Offer(NamedTuple):
     """A message, or a part of one, that is to be put before a model."""
 
@@ -63,7 +70,7 @@ class Request(NamedTuple):
 class _Candidate(NamedTuple):
     """A message that may be shown, from where on, and the doubtful offers of it that this one stands for."""
 
-    face: Face
+    place: Place
     message: Received
     begins: int
     replaces: tuple[int, ...] = ()
@@ -74,9 +81,7 @@ class _Drawn(NamedTuple):
     piece: Piece
 
 
-async def take_waiting(
-    faces: Sequence[Face], wanted: Wanted, request: Request, doubtful: Sequence[OfferRow] | None
-) -> Taken:
+async def take_waiting(places: Sequence[Place], request: Request, doubtful: Sequence[OfferRow] | None) -> Taken:
     """Take the most urgent messages that fit.
 
     Args:
@@ -84,65 +89,62 @@ async def take_waiting(
     """
     room_for_blocks(request.limit_characters)
     found: list[_Candidate] = []
-    for face in faces:
+    for place in places:
         if doubtful is not None:
-            found += await _left_over(face, wanted, doubtful)
-        waiting = await face.session.offers.waiting(wanted, request.messages)
-        known = {one.message.number for one in found if one.face is face}
-        found += [_Candidate(face, one, 0) for one in waiting if one.number not in known]
+            found += await _left_over(place, doubtful)
+        waiting = await place.face.session.offers.waiting(place.wanted, request.messages)
+        known = {one.message.number for one in found if one.place is place}
+        found += [_Candidate(place, one, 0) for one in waiting if one.number not in known]
     found.sort(key=lambda one: (_RANKS[one.message.priority], one.message.accepted_at))
-    return await _offer(found[: request.messages], wanted, request)
+    return await _offer(found[: request.messages], request)
 
 
-async def take_one(
-    faces: Sequence[Face], wanted: Wanted, message_id: str, request: Request, doubtful: Sequence[OfferRow]
-) -> Taken:
+async def take_one(places: Sequence[Place], message_id: str, request: Request, doubtful: Sequence[OfferRow]) -> Taken:
     """Take one message by its id: what of it was not shown, or all of it again."""
-    for face in faces:
+    for place in places:
         try:
-            found_id = await face.peer.find_message(message_id)
+            found_id = await place.face.peer.find_message(message_id)
         except AddressError:
             continue
-        for message in await face.session.offers.find(found_id):
-            if message.session is not None and not await _is_own(face, message.session, wanted):
-                continue
-            return await _take_found(face, message, wanted, request, doubtful)
+        for message in await place.face.session.offers.find(found_id):
+            if message.session is None or await _is_own(place, message.session):
+                return await _take_found(place, message, request, doubtful)
     raise AddressError("unknown_message", message_id[:32])
 
 
-async def _take_found(
-    face: Face, message: Received, wanted: Wanted, request: Request, doubtful: Sequence[OfferRow]
-) -> Taken:
-    book = face.session.offers
-    rows = await book.of_message(message.number, wanted.agent)
-    candidate = _candidate(face, message, rows, doubtful)
+async def _take_found(place: Place, message: Received, request: Request, doubtful: Sequence[OfferRow]) -> Taken:
+    face, wanted = place
+    rows = await face.session.offers.of_message(message.number, wanted.agent)
+    candidate = _candidate(place, message, rows, doubtful)
     if candidate.begins < len(message.text) or not (message.text or rows):
-        return await _offer([candidate], wanted, request)
+        return await _offer([candidate], request)
     piece = fit(view_of(face.peer, message), request.reply, room_for_blocks(request.limit_characters))
     assert piece is not None
-    shown = _show(_Drawn(_Candidate(face, message, 0), piece), 0)
+    shown = _show(_Drawn(_Candidate(place, message, 0), piece), 0)
     return Taken((shown,), _join(shown.text, closing([] if shown.is_whole else [shown.message_id], 0)))
 
 
-async def _is_own(face: Face, session: SessionId, wanted: Wanted) -> bool:
+async def _is_own(place: Place, session: SessionId) -> bool:
     """Whether a message to this key was addressed to this session, under its key of now or an earlier one."""
+    face, wanted = place
     return session == face.session.id or await face.session.offers.is_former(session, wanted.agent, wanted.label)
 
 
-async def _left_over(face: Face, wanted: Wanted, doubtful: Sequence[OfferRow]) -> list[_Candidate]:
+async def _left_over(place: Place, doubtful: Sequence[OfferRow]) -> list[_Candidate]:
     """What this session was given in part, or without a sign that it was shown."""
-    book = face.session.offers
-    numbers = dict.fromkeys([*(row.message for row in doubtful), *await book.unfinished(wanted.agent)])
+    book, agent = place.face.session.offers, place.wanted.agent
+    numbers = dict.fromkeys([*(row.message for row in doubtful), *await book.unfinished(agent)])
     return [
-        _candidate(face, message, await book.of_message(message.number, wanted.agent), doubtful)
+        _candidate(place, message, await book.of_message(message.number, agent), doubtful)
         for message in await book.load(numbers)
+        if _RANKS[message.priority] <= place.wanted.rank
     ]
 
 
-def _candidate(face: Face, message: Received, rows: Sequence[OfferRow], doubtful: Sequence[OfferRow]) -> _Candidate:
+def _candidate(place: Place, message: Received, rows: Sequence[OfferRow], doubtful: Sequence[OfferRow]) -> _Candidate:
     """A message from where it was surely shown on; what is doubtful is offered again."""
     in_doubt = tuple(row.id for row in doubtful if row.message == message.number)
-    return _Candidate(face, message, _shown_until([row for row in rows if row.id not in in_doubt]), in_doubt)
+    return _Candidate(place, message, _shown_until([row for row in rows if row.id not in in_doubt]), in_doubt)
 
 
 def _shown_until(rows: Sequence[OfferRow]) -> int:
@@ -155,17 +157,13 @@ def _shown_until(rows: Sequence[OfferRow]) -> int:
     return reached
 
 
-async def _offer(candidates: Sequence[_Candidate], wanted: Wanted, request: Request) -> Taken:
+async def _offer(candidates: Sequence[_Candidate], request: Request) -> Taken:
     """Draw what fits, record it, and return what was recorded: of the rest nothing is known to anybody."""
     drawn = _draw(candidates, request)
     recorded: list[tuple[_Drawn, int]] = []
-    for face in dict.fromkeys(one.candidate.face for one in drawn):
-        own = [one for one in drawn if one.candidate.face is face]
-        offerer = Offerer(wanted.agent, face.session.id, wanted.label, request.adapter)
-        drafts = [_draft(one) for one in own]
-        replaced = [number for one in own for number in one.candidate.replaces]
-        numbers = await face.session.offers.offer(offerer, drafts, replaced)
-        recorded += [(one, number) for one, number in zip(own, numbers, strict=True) if number]
+    for place in dict.fromkeys(one.candidate.place for one in drawn):
+        own = [one for one in drawn if one.candidate.place is place]
+        recorded += await _record(place, own, request.adapter)
     recorded.sort(key=lambda one: drawn.index(one[0]))
     offers = tuple(_show(one, number) for one, number in recorded)
     if not offers:
@@ -174,10 +172,20 @@ async def _offer(candidates: Sequence[_Candidate], wanted: Wanted, request: Requ
     return Taken(offers, _join(*(one.text for one in offers), left))
 
 
+async def _record(place: Place, drawn: Sequence[_Drawn], adapter: str) -> list[tuple[_Drawn, int]]:
+    (_, session), wanted = place
+    offerer = Offerer(wanted.agent, session.id, wanted.label, adapter)
+    replaced = [number for one in drawn for number in one.candidate.replaces]
+    numbers = await session.offers.offer(offerer, [_draft(one) for one in drawn], replaced)
+    recorded = [(one, number) for one, number in zip(drawn, numbers, strict=True) if number]
+    session.shown(*(one.candidate.message for one, _ in recorded))
+    return recorded
+
+
 def _draw(candidates: Sequence[_Candidate], request: Request) -> list[_Drawn]:
     room, drawn = room_for_blocks(request.limit_characters), list[_Drawn]()
     for one in candidates:
-        view = view_of(one.face.peer, one.message, is_doubtful=bool(one.replaces))
+        view = view_of(one.place.face.peer, one.message, is_doubtful=bool(one.replaces))
         piece = fit(view, request.reply, room, one.begins, cut=not drawn)
         if piece is None:
             break
@@ -196,6 +204,6 @@ def _draft(one: _Drawn) -> OfferDraft:
 
 
 def _show(one: _Drawn, number: int) -> Offer:
-    message, peer = one.candidate.message, one.candidate.face.peer
+    message, peer = one.candidate.message, one.candidate.place.face.peer
     is_whole = one.piece.ends >= len(message.text)
     return Offer(number, message.id, peer.alias, message.sender, message.priority, one.piece.text, is_whole)
