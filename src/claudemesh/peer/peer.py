@@ -14,15 +14,16 @@ from claudemesh.peer.assembly import assemble
 from claudemesh.peer.correspondence import PeerSession
 from claudemesh.peer.events import Event
 from claudemesh.peer.guardian import Guardian
-from claudemesh.peer.journal import Journal, inbox, timeline
+from claudemesh.peer.journal import Journal, inbox, offers, timeline
 from claudemesh.peer.journal.inbox import QuarantineRow
 from claudemesh.peer.journal.membership import Freeze
+from claudemesh.peer.journal.offers import OfferRow
 from claudemesh.peer.journal.timeline import Evidence
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect
 from claudemesh.peer.restricted import RestrictedSession, open_restricted
 from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.views import MeshView, MessageStatus, PeerView
+from claudemesh.peer.views import MeshView, MessageStatus, PeerView, Received
 from claudemesh.protocol.delivery import Stage, has_ended, reaches
 from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, SessionId, UserId
 
@@ -179,6 +180,10 @@ class Peer(Guardian):
     async def find_message(self, prefix: str) -> MessageId:
         """The id of a sent or received message that begins with `prefix` (4 or more hex digits)."""
         return await listing.find_message(self._parts, prefix)
+
+    async def offers_of(self, message: Received) -> list[OfferRow]:
+        """What of a received message was put before which agent's session, and what became of that."""
+        return await self._parts.journal.read(lambda connection: offers.load_of_message(connection, message.number))
 
     async def evidence(self, number: int) -> Evidence | None:
         """The signed bytes behind a step of a timeline."""

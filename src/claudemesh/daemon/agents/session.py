@@ -13,7 +13,7 @@ from claudemesh.daemon.agents.taking import Face, Offer, Place, Request, Taken, 
 from claudemesh.errors import AddressError, ClaudemeshError, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.correspondence import PeerSession
-from claudemesh.peer.journal.offers import OfferRow, WaitingRow, Wanted
+from claudemesh.peer.journal.offers import OfferRow, Wanted
 from claudemesh.protocol.messages import Status
 from claudemesh.types import MeshId
 
@@ -158,7 +158,7 @@ class AgentSession:
             doubtful = await self.doubtful() if moment == "inbox" else None
             if moment == "prompt":
                 self._begin_turn()
-            places = [Place(face, self._wanted(face, moment)) for face in self._faces() if not _is_paused(face)]
+            places = [Place(face, self._wanted(moment)) for face in self._faces()]
             taken = await take_waiting(places, request, doubtful)
             self._note_offers(taken)
         await self._set_status(status_after(moment, self.status, shown=bool(taken.offers)))
@@ -175,7 +175,7 @@ class AgentSession:
         request = Request(_word(adapter), limit_characters, reply, 1)
         async with self._registry.taking:
             await self._registry.settle(self)
-            places = [Place(face, self._wanted(face, "inbox")) for face in self._faces() if not _is_paused(face)]
+            places = [Place(face, self._wanted("inbox")) for face in self._faces()]
             taken = await take_one(places, message_id, request, await self.doubtful())
             self._note_offers(taken)
         return taken._replace(waiting=(await self.waiting()).total)
@@ -226,7 +226,7 @@ class AgentSession:
         """How many unread messages there are for this session, held ones left out."""
         now = next_ = low = 0
         for face in self._faces():
-            for one in await self._count(face, "inbox"):
+            for one in await face.session.offers.count(self._wanted("inbox")):
                 now += one.rank == NOW and not one.is_ack
                 next_ += one.rank == NEXT and not one.is_ack
                 low += one.rank == LOW or one.is_ack
@@ -307,15 +307,9 @@ class AgentSession:
     def _faces(self) -> list[Face]:
         return [face for face, _ in self.faces.values()]
 
-    def _wanted(self, face: Face, moment: Moment) -> Wanted:
-        """What a moment may show of one mesh, where the user may have asked for quiet."""
+    def _wanted(self, moment: Moment) -> Wanted:
         showing = shown_at(moment, is_dnd=self.is_dnd)
-        if face.peer.quiet.dnd_since:
-            showing = shown_at("tool", is_dnd=True)
         return Wanted(self.agent, self.label, tuple(self._registry.others_of(self)), showing.rank, showing.acks)
-
-    async def _count(self, face: Face, moment: Moment) -> list[WaitingRow]:
-        return [] if _is_paused(face) else await face.session.offers.count(self._wanted(face, moment))
 
     def _begin_turn(self) -> None:
         for face in self._faces():
@@ -357,7 +351,7 @@ class AgentSession:
 
     async def _is_addressed(self) -> bool:
         for face in self._faces():
-            if any(one.is_addressed for one in await self._count(face, "idle_wake")):
+            if any(one.is_addressed for one in await face.session.offers.count(self._wanted("idle_wake"))):
                 return True
         return False
 
@@ -367,10 +361,6 @@ def status_of(text: str) -> Status:
     if text not in ("idle", "busy", "away"):
         raise UsageError("usage", "a session is idle, busy or away")
     return cast(Status, text)
-
-
-def _is_paused(face: Face) -> bool:
-    return bool(face.peer.quiet.paused_since)
 
 
 def _word(text: str) -> str:

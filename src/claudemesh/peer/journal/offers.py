@@ -13,7 +13,7 @@ class Wanted(NamedTuple):
 
     agent: str
     label: str
-    others: Sequence[str]
+    others: tuple[str, ...]
     """The other agents' sessions that are open."""
     rank: int
     """The least urgent one: 0 `now`, 1 `next`, 2 `low`."""
