@@ -25,7 +25,8 @@ test: bootstrap  ## Run every test except measurements and real agent hosts
 	@$(PYTEST) tests --ignore=tests/bench --ignore=tests/hosts $(ARGS)
 
 test-all: export FAULTS ?= 1000
-test-all: bootstrap  ## Run those, the tests against real agent hosts, and five times the kills
+test-all: export CLAUDEMESH_SIMULATION_RUNS ?= 1000
+test-all: bootstrap  ## Run those, the tests against real agent hosts, five times the kills, ten times the simulations
 	@$(PYTEST) tests --ignore=tests/bench $(ARGS)
 
 check: lint types imports tree  ## Lint, formatting, types, layering, tracked files

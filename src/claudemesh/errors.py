@@ -223,6 +223,7 @@ class Refused(ClaudemeshError):
         "storage": "The broker cannot store anything now, for example because its disk is full.",
         "invalid": "The broker found the request invalid.",
         "revoked": "The recipient was removed from the mesh before it fetched the message.",
+        "removed": "An owner can send you a new link; before you use it, `claudemesh mesh leave MESH --forget`.",
         "not_supported": "The other side does not support this request.",
         "blocked": "The recipient has blocked you: talk to the person by another way.",
         "not_granted": "The recipient has not granted this to you; it can with `claudemesh grant`.",

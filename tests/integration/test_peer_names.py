@@ -1,11 +1,13 @@
 """Names travel encrypted, are pinned to keys, and are never taken over in silence."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 import claudemesh
 from claudemesh.errors import AddressError
+from claudemesh.peer import Peer
 from claudemesh.peer.events import NameAmbiguous
 from tests.brokers import serving
 from tests.faults.peers import enrol, knows, next_message, opened
@@ -47,6 +49,40 @@ async def test_a_second_user_of_a_name_makes_it_address_nobody(tmp_path: Path) -
 
         async with opened(homes.alice) as alice:
             assert alice.resolve("bob").peers == (bob.id,)
+
+
+async def test_a_removed_impostor_gives_the_name_back(tmp_path: Path) -> None:
+    """And nobody inherits a name: when the real one leaves, a later user of it is still not addressed by it."""
+    async with serving(tmp_path) as broker:
+        homes = await enrol(tmp_path / "alice", tmp_path / "bob", broker.url)
+        async with opened(homes.alice) as alice, opened(homes.bob) as bob:
+            impostors = []
+            for number in range(2):
+                link, _ = await alice.invite()
+                home = tmp_path / f"mallory-{number}"
+                await claudemesh.join(link, name="bob", device="elsewhere", config_dir=home)
+                async with opened(home) as mallory:
+                    impostors.append(mallory.id)
+                    await ambiguous(alice, "bob")
+                if number == 0:
+                    await alice.revoke(mallory.id[:8])
+                    assert alice.resolve("bob").peers == (bob.id,)
+            await alice.revoke(bob.id[:8])
+
+            with pytest.raises(AddressError, match="ambiguous"):
+                alice.resolve("bob")
+            assert alice.resolve(impostors[1][:8]).peers == (impostors[1],)
+
+
+async def ambiguous(peer: Peer, name: str) -> None:
+    """Wait until a peer knows a second user of a name."""
+    for _ in range(1_000):
+        try:
+            peer.resolve(name)
+        except AddressError:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{name} stays unambiguous")
 
 
 async def test_the_broker_learns_no_name(tmp_path: Path) -> None:

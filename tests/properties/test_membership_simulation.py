@@ -26,7 +26,7 @@ from claudemesh.types import BoxId, ChannelId, PeerId, UnixMillis
 from tests import channel_members
 from tests.channel_members import Clock, Member, MemoryBroker, StoredEpoch, team
 
-RUNS = int(os.environ.get("CLAUDEMESH_SIMULATION_RUNS", "30"))
+RUNS = int(os.environ.get("CLAUDEMESH_SIMULATION_RUNS", "100"))
 STEPS = 90
 CONTROL_SEEDS = 8
 

@@ -115,6 +115,8 @@ def _progress_of(one: Object, sent: Object, now: int) -> str:
     reason = f" ({visible(one['code'])})" if one["code"] else ""
     if stage == "queued":
         unreachable = "" if sent["link"] == "open" else f"; the broker is not reached ({visible(sent['link'])})"
+        if sent["link"] == "revoked":
+            unreachable = "; the broker says that this device was removed from the mesh"
         return f"queued for {address}{reason}{unreachable}; will be sent until {until(sent['expires_at'], now)}"
     if stage != "accepted":
         return f"{stage}{reason}; {address}"

@@ -12,7 +12,7 @@ from claudemesh.daemon.context import Context
 from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.schema.base import NoArgs
 from claudemesh.daemon.schema.upkeep import Check, Checks
-from claudemesh.errors import AuditConflict, LocalError, RosterConflict, Unreachable
+from claudemesh.errors import AuditConflict, LocalError, Refused, RosterConflict, Unreachable
 from claudemesh.peer import Peer
 from claudemesh.peer.views import MeshView
 from claudemesh.protocol import limits
@@ -69,7 +69,10 @@ def _broker(view: MeshView) -> Check:
     if view.connected:
         return _good("broker", view.alias, f"linked to {view.broker_url}, whose key is the one in the roster")
     code = view.down.split(" ", 1)[0] or "broker_unreachable"
-    remedy = Unreachable.CODES.get(code, "See docs/spec/errors.md for this code.")
+    if code == "revoked":
+        remedy = f"The broker says that this device was removed from the mesh. {Refused('removed').hint()}"
+    else:
+        remedy = Unreachable.CODES.get(code, "See docs/spec/errors.md for this code.")
     return _failed(
         "broker", view.alias, f"no link to {view.broker_url}: {view.down or code}", remedy, Unreachable.exit_code
     )

@@ -183,6 +183,9 @@ async def leave(parts: Parts) -> None:
         parts.uplink.reconnect()
         if not await parts.uplink.is_refused("revoked"):
             raise
+    except Refused as error:
+        if error.code != "removed":
+            raise
 
 
 async def set_role(parts: Parts, target: Target, role: Role) -> tuple[PeerId, ...]:
@@ -233,6 +236,7 @@ async def move(parts: Parts, url: str) -> None:
 
 async def _append(parts: Parts, op: str, *others: SigningKey, **fields: Any) -> None:
     """Append an entry of this peer; a refusal says in words what the rule is."""
+    parts.uplink.require_member()
     line, keyring = await parts.uplink.line(), parts.keyring
     try:
         await parts.membership.append(line, op, [keyring.sign, *others], by=keyring.member, **fields)

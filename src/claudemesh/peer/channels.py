@@ -49,6 +49,7 @@ class ChannelMember(Correspondent):
         parts, keyring = self._parts, self._parts.keyring
         directory = parts.channels.directory
         directory.require_free(name, kind)
+        parts.uplink.require_member()
         line = await parts.uplink.line()
         channel = ChannelId(parts.runtime.entropy(16).hex())
         await directory.propose(channel, name, topic)
@@ -162,6 +163,7 @@ class ChannelMember(Correspondent):
         members = [peer for peer in target.peers if peer in inside and peer != own]
         if own not in inside or not members:
             raise AddressError("not_joined", f"{member if own in inside else 'this peer'} is not in {address}")
+        parts.uplink.require_member()
         line = await parts.uplink.line()
         current = await parts.channels.rotator.epoch_for(line, roster.scope_of(channel.id))
         shared = [await parts.channels.history.share(channel.id, peer, current, limit) for peer in members]
@@ -200,6 +202,7 @@ class ChannelMember(Correspondent):
         if not peers:
             return None
         keyring = self._parts.keyring
+        self._parts.uplink.require_member()
         line = await self._parts.uplink.line()
         for peer in peers:
             await self._parts.membership.append(line, op, [keyring.sign], by=keyring.member, chan=channel.id, who=peer)

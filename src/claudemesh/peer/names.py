@@ -51,7 +51,8 @@ class NameBook:
         self._runtime = runtime
         self._outbox_changed = outbox_changed
         self._profiles: dict[PeerId, Profile] = {}
-        self._bearers: dict[str, set[UserId]] = {}
+        self._bearers: dict[str, dict[UserId, None]] = {}
+        """For each name its users, in the order in which they were seen with it."""
         self._changed = asyncio.Event()
         self._resolved: dict[str, Target] = {}
         self._known: list[KnownPeer] | None = None
@@ -75,7 +76,7 @@ class NameBook:
             except Malformed:
                 continue  # of a newer version; its peer sends it again
         for name, user in await self._journal.read(lambda c: rows.load_pins(c, mesh)):
-            self._bearers.setdefault(name, set()).add(user)
+            self._bearers.setdefault(name, {})[user] = None
 
     def take_profile(self, peer: PeerId, profile: Profile) -> None:
         """A peer's profile is in the journal, with its name pinned."""
@@ -83,9 +84,9 @@ class NameBook:
         self._forget()
         if not profile.name:
             return
-        bearers = self._bearers.setdefault(profile.name, set())
+        bearers = self._bearers.setdefault(profile.name, {})
         known = len(bearers)
-        bearers.add(self._membership.roster.members[peer].user)
+        bearers[self._membership.roster.members[peer].user] = None
         if len(bearers) > max(known, 1):
             self._hub.publish(events.NameAmbiguous(profile.name))
 
@@ -93,7 +94,7 @@ class NameBook:
         """A person decided that this user does not bear this name, which frees it for the other."""
         mesh = self._membership.mesh
         await self._journal.write(lambda connection: rows.unpin(connection, mesh, name, user))
-        self._bearers.get(name, set()).discard(user)
+        self._bearers.get(name, {}).pop(user, None)
         self._forget()
 
     def resolve(self, address: str) -> Target:
@@ -140,9 +141,16 @@ class NameBook:
         self._resolved.clear()
 
     def bearers(self) -> dict[str, frozenset[UserId]]:
-        """For each name, every user that ever used it."""
+        """For each name, the user that was first seen with it, and each other one that is in the mesh still.
+
+        So whoever takes the name of somebody who left is noticed, and an impostor that was removed leaves no trace.
+        """
         if self._frozen_bearers is None:
-            self._frozen_bearers = {name: frozenset(users) for name, users in self._bearers.items()}
+            roster = self._membership.roster
+            self._frozen_bearers = {
+                name: frozenset(user for place, user in enumerate(users) if place == 0 or roster.peers_of_user(user))
+                for name, users in self._bearers.items()
+            }
         return self._frozen_bearers
 
     def known_peers(self) -> list[KnownPeer]:

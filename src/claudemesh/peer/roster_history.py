@@ -7,7 +7,7 @@ from typing import Any, Final
 from claudemesh.peer.assembly import Parts
 from claudemesh.protocol.roster import Entry, Roster, entry_digest
 from claudemesh.protocol.roster_entry import read_entry
-from claudemesh.types import Digest, InviteId, PeerId, UnixMillis, UserId
+from claudemesh.types import ChannelId, Digest, InviteId, PeerId, UnixMillis, UserId
 
 _SHORT: Final = 8
 
@@ -40,16 +40,19 @@ class HistoryEntry:
 def tell(parts: Parts, from_seq: int = 0) -> list[HistoryEntry]:
     """The history from entry `from_seq` on, the oldest first."""
     membership = parts.membership
-    teller = _Teller(membership.roster, parts.names.address_of)
+    teller = _Teller(membership.roster, parts.names.address_of, parts.channels.directory.address_of)
     return [teller.entry(entry) for entry in membership.entries(from_seq)]
 
 
 class _Teller:
     """Puts entries into words."""
 
-    def __init__(self, roster: Roster, address_of: Callable[[PeerId], str]) -> None:
+    def __init__(
+        self, roster: Roster, address_of: Callable[[PeerId], str], channel_of: Callable[[ChannelId], str]
+    ) -> None:
         self._roster = roster
         self._address_of = address_of
+        self._channel_of = channel_of
 
     def entry(self, entry: Entry) -> HistoryEntry:
         body = read_entry(entry)
@@ -100,15 +103,15 @@ class _Teller:
                 return self._channel(body, by, who)
 
     def _channel(self, body: dict[str, Any], by: str, who: str) -> str:
-        channel = body["chan"][:_SHORT]
+        channel = self._channel_of(ChannelId(body["chan"]))
         match body["op"]:
             case "chan":
                 what = "group" if body["kind"] == "group" else f"{body['kind']} channel"
                 return f"{by} created {what} {channel}"
             case "chan_add":
-                return f"{by} added {who} to channel {channel}"
+                return f"{by} joined {channel}" if by == who else f"{by} added {who} to {channel}"
             case _:
-                return f"{by} left channel {channel}" if by == who else f"{by} took {who} out of channel {channel}"
+                return f"{by} left {channel}" if by == who else f"{by} took {who} out of {channel}"
 
     def _invite(self, body: dict[str, Any]) -> str:
         times = "once" if body["uses"] == 1 else f"{body['uses']} times"

@@ -145,6 +145,11 @@ class Uplink:
             raise Unreachable("broker_unreachable", f"{down.code} {down.detail}" if down else self.url) from error
         return self._line
 
+    def require_member(self) -> None:
+        """Raise `Refused` (`removed`) when the broker says that this peer was removed from the mesh."""
+        if self.down is not None and self.down.code == "revoked":
+            raise Refused("removed", "the broker says that this device is no peer of the mesh any more")
+
     async def is_refused(self, code: str) -> bool:
         """Whether the next attempts to open a link are refused with `code`; False when one opens or time is up."""
         with suppress(TimeoutError), self._hub.watch() as watch:
