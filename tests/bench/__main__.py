@@ -24,6 +24,7 @@ MODULES = {
     "roster_bench": "joining a mesh of 1,000, and rosters of 10 to 10,000 entries",
     "fanout_bench": "one post to 1,000 links",
     "routing": "durable direct messages against the floor",
+    "overload": "twice as many messages as the broker can carry",
     "idle_links": "5,000 idle links",
     "end_to_end": "100 real peers, 1,000 messages each",
 }

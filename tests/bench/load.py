@@ -114,7 +114,7 @@ class Lane:
 async def run_closed(lanes: list[Lane], window: int) -> float:
     """Send everything with `window` unanswered messages per link; seconds until all is acknowledged."""
     expected = sum(len(lane.frames) for lane in lanes)
-    with _quiet_collector():
+    with quiet_collector():
         started = time.perf_counter()
         for lane in lanes:
             lane.window = window
@@ -126,7 +126,7 @@ async def run_closed(lanes: list[Lane], window: int) -> float:
 
 async def run_fan_out(lanes: list[Lane]) -> float:
     """Send the one frame of the first lane; seconds until every other lane has it."""
-    with _quiet_collector():
+    with quiet_collector():
         started = time.perf_counter()
         lanes[0].window = 1
         lanes[0].fill()
@@ -149,7 +149,7 @@ async def run_open(lanes: list[Lane], per_s: int) -> list[float]:
     writers = [lane.link.write for lane in lanes]
     for lane in lanes:
         lane.sent = len(lane.frames)
-    with _quiet_collector():
+    with quiet_collector():
         started = time.perf_counter() + 0.01
         sent = 0
         while sent < len(order):
@@ -218,7 +218,7 @@ def _require_no_refusal(lanes: list[Lane]) -> None:
 
 
 @contextmanager
-def _quiet_collector() -> Iterator[None]:
+def quiet_collector() -> Iterator[None]:
     """No garbage collection of the generator's while the clock runs."""
     gc.collect()
     gc.disable()

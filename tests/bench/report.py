@@ -82,6 +82,8 @@ TARGETS: Mapping[str, Target] = {
     "roster_sync_us": _flat(),
     "roster_restore_us": _flat(),
     "roster_follow_us": _flat(),
+    "overload_p99_ms": at_most(250),
+    "overload_rss_growth_mb": at_most(20),
     "fanout_1000_ms": _above_floor(250, 3),
 }
 

@@ -125,7 +125,7 @@ class Broker:
 
         leasing = Leasing(self._store, directory, grants, metrics, unix_millis, self._spawn, notice)
         acceptances = Acceptances(key, unix_millis)
-        shedding = Shedding()
+        shedding = Shedding(grants.answer_within_ms)
         commits = Commits(self._store, leasing, acceptances, grants, metrics, unix_millis, shedding)
         exchange = Exchange(commits, leasing, acceptances, grants, metrics, unix_millis, broker, shedding)
         ordering = Ordering(

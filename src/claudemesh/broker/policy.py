@@ -30,6 +30,7 @@ class Limits:
     unacknowledged_bytes: int = 4 << 20
     pending_messages: int = 8_192
     pending_bytes: int = 64 << 20
+    answer_within_ms: int = 200
     buffered_bytes: int = 1 << 20
     buffered_bytes_max: int = 16 << 20
     links: int = 20_000

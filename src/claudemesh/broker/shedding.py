@@ -10,9 +10,12 @@ import asyncio
 from typing import Final
 
 TICK_S: Final = 0.02
-LATEST_S: Final = 0.1
-"""A submission that waits longer than this, before it is stored, waits too long."""
+MEMORY: Final = 0.8
+"""Weight of what was measured before: one late tick is not a late broker."""
+COMMITS: Final = 1.5
+"""What arrives now waits for half a commit, which is under way, and for its own."""
 FALL: Final = 0.8
+FALL_FAST: Final = 0.4
 RISE: Final = 0.01
 LEAST_SHARE: Final = 0.02
 FREE_ROWS: Final = 128
@@ -24,13 +27,16 @@ RETRY_MAX_MS: Final = 5_000
 class Shedding:
     """What share of the envelopes is admitted now."""
 
-    __slots__ = ("_busy", "_commit_s", "_credit", "share")
+    __slots__ = ("_behind_s", "_busy", "_commit_s", "_credit", "_latest_s", "share")
 
-    def __init__(self) -> None:
+    def __init__(self, answer_within_ms: int) -> None:
+        """Aim at answering within so many milliseconds."""
         self.share = 1.0
+        self._latest_s = answer_within_ms / 1_000
         self._busy = asyncio.Event()
         self._credit = 0.0
         self._commit_s = 0.0
+        self._behind_s = 0.0
 
     @property
     def retry_after_ms(self) -> int:
@@ -48,16 +54,16 @@ class Shedding:
         return True
 
     def committed(self, took_s: float) -> None:
-        """A commit took so long; one that arrives now waits for the end of one and for its own."""
+        """A commit took so long."""
         self._commit_s = took_s
         self._busy.set()
 
     def ticked(self, overdue_s: float) -> None:
         """A timer of `TICK_S` rang so late."""
-        behind_s = overdue_s + 2 * self._commit_s
-        if behind_s > LATEST_S:
-            self.share = max(LEAST_SHARE, self.share * FALL)
-        elif behind_s < LATEST_S / 2:
+        self._behind_s = MEMORY * self._behind_s + (1 - MEMORY) * (overdue_s + COMMITS * self._commit_s)
+        if self._behind_s > self._latest_s:
+            self.share = max(LEAST_SHARE, self.share * (FALL if self._behind_s < 2 * self._latest_s else FALL_FAST))
+        elif self._behind_s < self._latest_s / 2:
             self.share = min(1.0, self.share + RISE)
         self._commit_s *= 0.5  # without commits, the last one says nothing any more
 

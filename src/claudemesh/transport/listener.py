@@ -77,7 +77,7 @@ class Hooks:
 class Stream:
     """One accepted WebSocket. Writing never waits; each turn of the loop writes once."""
 
-    __slots__ = ("_closing", "_connection", "_listener", "_socket", "_transport", "address", "host")
+    __slots__ = ("_closing", "_connection", "_frames", "_listener", "_size", "_socket", "_transport", "address", "host")
 
     def __init__(
         self,
@@ -93,6 +93,8 @@ class Stream:
         self._transport = transport
         self._socket = websocket
         self._closing = False
+        self._frames: list[bytes] = []
+        self._size = 0
         self.address = address
         self.host = host
         """The Host header: a claim of the client."""
@@ -123,20 +125,24 @@ class Stream:
         """Write one frame; a reader that leaves too much unread is cut off."""
         if self._closing or self._transport.is_closing():
             return
-        self._transport.write(text_frame(frame))
-        if self._transport.get_write_buffer_size() > self._listener.limits.buffered_bytes:
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._frames.append(text_frame(frame))
+        self._size += len(frame)
+        if self.buffered() > self._listener.limits.buffered_bytes:
             self._closing = True
             self._transport.abort()
 
     def buffered(self) -> int:
         """Bytes that the far side has not taken yet."""
-        return self._transport.get_write_buffer_size()
+        return self._size + self._transport.get_write_buffer_size()
 
     def close(self, code: CloseCode) -> None:
         """Close after what was written; the far side has two seconds to read it."""
         if self._closing:
             return
         self._closing = True
+        self._flush()
         if not self._transport.is_closing():
             self._transport.write(close_frame(code))
             asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self._transport.abort)
@@ -145,6 +151,12 @@ class Stream:
         """Close now that nothing more is expected."""
         self.close(NORMAL)
         self._transport.close()
+
+    def _flush(self) -> None:
+        """Write at once what this turn of the loop has brought: a write for each frame costs more than making it."""
+        frames, self._frames, self._size = self._frames, [], 0
+        if frames and not self._transport.is_closing():
+            self._transport.write(b"".join(frames) if len(frames) > 1 else frames[0])
 
 
 class Connection(RequestHandler):
