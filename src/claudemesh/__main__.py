@@ -1,6 +1,19 @@
 """`python -m claudemesh`."""
 
-from claudemesh.cli.main import main
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line. What a host starts at every event is answered without importing it."""
+    if len(sys.argv) == 3 and sys.argv[1] == "hook" and not sys.argv[2].startswith("-"):
+        from claudemesh.hosts.calling import main as answer_hook
+
+        sys.exit(answer_hook(sys.argv[2]))
+    from claudemesh.cli.main import main as run_command
+
+    run_command()
+
 
 if __name__ == "__main__":
     main()

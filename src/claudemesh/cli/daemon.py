@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -13,6 +14,10 @@ from claudemesh.daemon.ipc import Object
 from claudemesh.daemon.rendering import visible
 
 _NOT_RUNNING: Object = {"running": False}
+ATTACHMENTS: Final = {"hook": "claudemesh.hosts.hooks:attach"}
+"""What takes over a connection to the daemon; the daemon imports it when it is first asked for."""
+ADAPTERS: Final = {"claude-code": "claudemesh.hosts.claude_code:attend"}
+"""What reaches the running sessions of a host by itself."""
 
 
 @click.group(epilog="Example: claudemesh daemon status")
@@ -76,7 +81,7 @@ def run(announce: bool) -> None:
     """Run the daemon in the foreground, until SIGTERM or `claudemesh daemon stop`."""
     from claudemesh.daemon.app import run_daemon
 
-    click.get_current_context().exit(run_daemon(announce=announce))
+    click.get_current_context().exit(run_daemon(announce=announce, attachments=ATTACHMENTS, adapters=ADAPTERS))
 
 
 def _status(answer: Object) -> Iterator[str]:

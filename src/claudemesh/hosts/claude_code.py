@@ -1,0 +1,398 @@
+"""Claude Code: hooks that call our running server, a bell that wakes an idle session, its record as evidence.
+
+The rungs, each measured with the real program in tests/hosts (docs/hosts.md §3):
+
+    busy       PostToolUse hook (type mcp_tool)           additional context of the very next request
+    turn ends  Stop hook (mcp_tool)                       additional context; the turn goes on
+    prompt     UserPromptSubmit hook (mcp_tool)           additional context of the user's own prompt
+    begins     SessionStart hook (a process)              additional context; arms the watcher of the bell
+    idle       FileChanged hook with asyncRewake          the daemon writes the bell file; standard error, exit code 2
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from claudemesh.daemon.agents import AgentSession
+from claudemesh.daemon.agents.moments import Moment, Reach
+from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, ConfigDir
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, run_program, version_of
+from claudemesh.hosts.hooks import HookCall, HookTable, Shown, context_of
+from claudemesh.hosts.settings import Kept, load, save
+from claudemesh.hosts.transcripts import findings
+
+if TYPE_CHECKING:
+    from claudemesh.daemon.attaching import Daemon
+
+NAME: Final = "claude-code"
+MEASURED_VERSIONS: Final = ("2.1.330",)
+BELL: Final = "claudemesh.bell"
+"""One name in a directory per session: a FileChanged hook is chosen by the name of the file."""
+PROCESS: Final = "host.pid"
+RING_AFTER_S: Final = (0.0, 3.0, 10.0, 30.0)
+"""A session that has just begun may not watch its bell yet."""
+LOOK_AFTER_PROCESS_S: Final = 5.0
+HOOK_TIMEOUT_S: Final = 10
+TOOL_HOOK_INPUT: Final = {
+    "host": NAME,
+    "session_id": "${session_id}",
+    "cwd": "${cwd}",
+    "transcript_path": "${transcript_path}",
+    "agent_id": "${agent_id}",
+}
+MOMENTS: Final[dict[str, Moment]] = {
+    "SessionStart": "session_start",
+    "UserPromptSubmit": "prompt",
+    "PostToolUse": "tool",
+    "Stop": "turn_end",
+    "FileChanged": "idle_wake",
+}
+
+
+# In the daemon
+
+
+async def attend(daemon: "Daemon", session: AgentSession) -> None:
+    """Ring the session's bell while something waits that should wake it, and notice when its process is gone."""
+    bell = bell_of(daemon.config, session.key)
+    ringing: asyncio.Task[None] | None = None
+    watching = asyncio.create_task(_close_with_process(daemon, session, bell.with_name(PROCESS)))
+    try:
+        async for news in session.news():
+            if news.wakes and session.status == "idle" and (ringing is None or ringing.done()):
+                ringing = asyncio.create_task(_ring(session, bell))
+    finally:
+        for task in (ringing, watching):
+            if task is not None:
+                task.cancel()
+
+
+def bell_of(config: ConfigDir, key: str) -> Path:
+    """The file whose change wakes a session."""
+    directory = hashlib.sha256(key.encode()).hexdigest()[:32]
+    return config.path / "bells" / directory / BELL
+
+
+async def _ring(session: AgentSession, bell: Path) -> None:
+    for number, pause in enumerate(RING_AFTER_S):
+        await asyncio.sleep(pause)
+        waiting = await session.waiting()
+        if session.status != "idle" or not (waiting.now or waiting.next):
+            return
+        _strike(bell, number)
+
+
+def _strike(bell: Path, number: int) -> None:
+    with contextlib.suppress(OSError):
+        bell.write_text(f"{number}\n")
+
+
+async def _close_with_process(daemon: "Daemon", session: AgentSession, record: Path) -> None:
+    """End a session whose process was killed: it could not say that it ends."""
+    while True:
+        await asyncio.sleep(LOOK_AFTER_PROCESS_S)
+        pid = _recorded(record)
+        if pid and not _is_alive(pid):
+            _remove(record.with_name(BELL))
+            closing = daemon.agents.close(session)  # cancels this very task
+            await asyncio.shield(asyncio.ensure_future(closing))
+
+
+def _recorded(record: Path) -> int:
+    try:
+        return int(record.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _begin(daemon: "Daemon", call: HookCall) -> None:
+    bell = bell_of(daemon.config, call.session)
+    bell.parent.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+    bell.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+    bell.touch()
+    if call.process:
+        bell.with_name(PROCESS).write_text(f"{call.process}\n")
+
+
+def _end(daemon: "Daemon", call: HookCall) -> None:
+    _remove(bell_of(daemon.config, call.session))
+
+
+def _remove(bell: Path) -> None:
+    for path in (bell, bell.with_name(PROCESS)):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        bell.parent.rmdir()
+
+
+def _reach(call: HookCall) -> Reach:
+    return "wakeable" if call.is_interactive else "turn"
+
+
+def _show(call: HookCall, text: str) -> Shown:
+    if call.event == "FileChanged":
+        # A headless session waits for this hook, and would not wake by it.
+        return Shown(stderr=text, exit_code=2) if text and call.is_interactive else Shown()
+    if call.event != "SessionStart":
+        return context_of(call, text)
+    output: dict[str, Any] = {"hookEventName": call.event}
+    if text:
+        output["additionalContext"] = text
+    if call.is_interactive:
+        output["watchPaths"] = [str(bell_of(ConfigDir.of_environment(), call.session))]
+    return Shown(json.dumps({"hookSpecificOutput": output}))
+
+
+async def _evidence(session: AgentSession, call: HookCall) -> None:
+    """Settle what was shown before by the record of the conversation; without one, by the order of events."""
+    if call.event == "SessionStart":
+        await _settle(session, call, withdraws=True)
+    elif call.event == "PostToolUse":
+        # Several tools run at once: the end of the second is no sign that the first one's context was sent.
+        await _settle(session, call, withdraws=False)
+    elif call.event in ("UserPromptSubmit", "Stop"):
+        await session.confirm_handed("next_event")
+
+
+async def _settle(session: AgentSession, call: HookCall, *, withdraws: bool) -> None:
+    found = await _open_offers(session)
+    if not found or not call.transcript:
+        return
+    said = await asyncio.to_thread(findings, Path(call.transcript), set(found.values()))
+    if said is None:
+        return
+    answered = [offer for offer, message in found.items() if said[message] == "answered"]
+    await session.confirm(answered, "transcript")
+    if withdraws:
+        await session.handed([offer for offer, message in found.items() if said[message] == "present"])
+        await session.withdraw([offer for offer, message in found.items() if said[message] == "absent"])
+
+
+async def _open_offers(session: AgentSession) -> dict[int, str]:
+    """The offers that left no sign yet, with the ids of their messages."""
+    found: dict[int, str] = {}
+    for face, _ in session.faces.values():
+        rows = [row for row in await face.session.offers.open_offers(session.agent) if row.adapter.startswith(NAME)]
+        messages = {one.number: one.id for one in await face.session.offers.load({row.message: None for row in rows})}
+        found |= {row.id: messages[row.message] for row in rows if row.message in messages}
+    return found
+
+
+HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, _end)
+
+
+# On the command line
+
+
+class ClaudeCode:
+    """Sets up Claude Code: the server by its own command, the hooks in its settings, for which it has none."""
+
+    name = NAME
+    title = "Claude Code"
+
+    def probe(self, place: Place) -> Probe:
+        """Look for the program, and for our entries."""
+        program = find_program(place, "claude")
+        version = version_of(place, program) if program else ""
+        return Probe(program, version, version in MEASURED_VERSIONS, not self._wanted(place), "wakeable")
+
+    def changes(self, place: Place) -> list[Change]:
+        """What is missing."""
+        load(server_file(place), _server_by_hand(place))
+        return self._wanted(place)
+
+    def install(self, place: Place) -> list[Change]:
+        """Add what is missing."""
+        wanted = self.changes(place)
+        if not wanted:
+            return []
+        kept = Kept(place, NAME)
+        if kept.exists:
+            self.uninstall(place)
+        kept.keep([settings_file(place), server_file(place)])
+        try:
+            self._add_server(place)
+            settings = load(settings_file(place), hooks_by_hand(place))
+            save(settings_file(place), with_hooks(settings, place))
+        finally:
+            kept.seal()
+        return wanted
+
+    def uninstall(self, place: Place) -> list[Change]:
+        """Put back what was found; of a file that was written to since, remove our entries."""
+        kept = Kept(place, NAME)
+        before = self._present(place)
+        if not before:
+            return []
+        if kept.exists:
+            kept.restore()
+        if _server_in(load(server_file(place), "")) is not None:
+            run_program(place, [_program(place), "mcp", "remove", "--scope", place.scope, SERVER])
+        settings = load(settings_file(place), "")
+        if without_hooks(settings) != settings:
+            save(settings_file(place), without_hooks(settings))
+        return [Change(path, "our entries removed; everything else is as it was") for path in before]
+
+    def started_with(self, place: Place, words: list[str]) -> list[str]:
+        """As it is where it is set up; else with our server and hooks as options."""
+        if not self._wanted(place):
+            return words
+        servers = json.dumps({"mcpServers": {SERVER: server_entry(place)}})
+        return [words[0], "--mcp-config", servers, "--settings", json.dumps(with_hooks({}, place)), *words[1:]]
+
+    def _add_server(self, place: Place) -> None:
+        present = _server_in(load(server_file(place), _server_by_hand(place)))
+        if present == server_entry(place):
+            return
+        command = [_program(place), "mcp"]
+        if present is not None:
+            run_program(place, [*command, "remove", "--scope", place.scope, SERVER])
+        run_program(place, [*command, "add-json", "--scope", place.scope, SERVER, json.dumps(server_entry(place))])
+
+    def _wanted(self, place: Place) -> list[Change]:
+        wanted = []
+        if _server_in(load(server_file(place), _server_by_hand(place))) != server_entry(place):
+            wanted.append(Change(str(server_file(place)), f"`claude mcp add-json --scope {place.scope} {SERVER}`"))
+        settings = load(settings_file(place), hooks_by_hand(place))
+        if with_hooks(settings, place) != settings:
+            events = ", ".join(own_hooks(place))
+            wanted.append(Change(str(settings_file(place)), f"hooks for {events}"))
+        return wanted
+
+    def _present(self, place: Place) -> list[str]:
+        present = []
+        if _server_in(load(server_file(place), "")) is not None:
+            present.append(str(server_file(place)))
+        settings = load(settings_file(place), "")
+        if without_hooks(settings) != settings:
+            present.append(str(settings_file(place)))
+        return present
+
+
+HOST: Final = ClaudeCode()
+
+
+def settings_file(place: Place) -> Path:
+    """Where the hooks are."""
+    return place.cwd / ".claude" / "settings.json" if place.scope == "project" else _directory(place) / "settings.json"
+
+
+def server_file(place: Place) -> Path:
+    """Where `claude mcp` keeps servers of a scope."""
+    if place.scope == "project":
+        return place.cwd / ".mcp.json"
+    named = place.environment.get("CLAUDE_CONFIG_DIR")
+    return (Path(named) if named else place.home) / ".claude.json"
+
+
+def server_entry(place: Place) -> dict[str, Any]:
+    """Our server. It is to be there before the first request: else the model would not know our tools."""
+    program, *arguments = place.command("mcp", "--host", NAME)
+    return {"type": "stdio", "command": program, "args": arguments, "alwaysLoad": True}
+
+
+def own_hooks(place: Place) -> dict[str, dict[str, Any]]:
+    """Our hook for each event, in the cheapest form that works for it."""
+    command = shlex.join(place.command("hook", NAME))
+    process = {"type": "command", "command": command, "timeout": HOOK_TIMEOUT_S}
+    hooks: dict[str, dict[str, Any]] = {
+        "SessionStart": {"hooks": [process]},
+        "FileChanged": {"matcher": BELL, "hooks": [{**process, "asyncRewake": True}]},
+        "SessionEnd": {"hooks": [process]},
+    }
+    for event in ("UserPromptSubmit", "PostToolUse", "Stop"):
+        hooks[event] = {"hooks": [_tool_hook(event)]}
+    return hooks
+
+
+def with_hooks(settings: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Settings with our hooks after everybody else's."""
+    found = without_hooks(settings)
+    hooks = {event: list(groups) for event, groups in found.get("hooks", {}).items()}
+    for event, group in own_hooks(place).items():
+        hooks.setdefault(event, []).append(group)
+    found["hooks"] = hooks
+    if place.allows_tools:
+        permissions = dict(found.get("permissions", {}))
+        permissions["allow"] = [*permissions.get("allow", []), _PERMISSION]
+        found["permissions"] = permissions
+    return found
+
+
+def without_hooks(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without anything of ours."""
+    found = json.loads(json.dumps(settings))
+    hooks = found.get("hooks")
+    if isinstance(hooks, dict):
+        kept = {event: [one for one in groups if not _is_ours(one)] for event, groups in hooks.items()}
+        found["hooks"] = {event: groups for event, groups in kept.items() if groups or not hooks[event]}
+        if not found["hooks"] and hooks:
+            del found["hooks"]
+    permissions = found.get("permissions")
+    if isinstance(permissions, dict) and _PERMISSION in permissions.get("allow", []):
+        permissions["allow"] = [one for one in permissions["allow"] if one != _PERMISSION]
+        if not permissions["allow"]:
+            del permissions["allow"]
+        if not permissions:
+            del found["permissions"]
+    return dict(found)
+
+
+def hooks_by_hand(place: Place) -> str:
+    """What a person adds to settings that we do not rewrite."""
+    return json.dumps({"hooks": {event: [group] for event, group in own_hooks(place).items()}}, indent=2)
+
+
+_PERMISSION: Final = f"mcp__{SERVER}"
+
+
+def _tool_hook(event: str) -> dict[str, Any]:
+    given = {**TOOL_HOOK_INPUT, "event": event}
+    return {"type": "mcp_tool", "server": SERVER, "tool": "mesh_hook", "input": given, "timeout": HOOK_TIMEOUT_S}
+
+
+def _is_ours(group: Any) -> bool:
+    hooks = group.get("hooks", []) if isinstance(group, dict) else []
+    return bool(hooks) and all(isinstance(one, dict) and _is_our_hook(one) for one in hooks)
+
+
+def _is_our_hook(hook: dict[str, Any]) -> bool:
+    if hook.get("type") == "mcp_tool":
+        return hook.get("server") == SERVER and hook.get("tool") == "mesh_hook"
+    command = str(hook.get("command", ""))
+    return SERVER in command and command.endswith(f"hook {NAME}")
+
+
+def _server_in(content: dict[str, Any]) -> Any:
+    servers = content.get("mcpServers")
+    return servers.get(SERVER) if isinstance(servers, dict) else None
+
+
+def _server_by_hand(place: Place) -> str:
+    return json.dumps({"mcpServers": {SERVER: server_entry(place)}}, indent=2)
+
+
+def _directory(place: Place) -> Path:
+    named = place.environment.get("CLAUDE_CONFIG_DIR")
+    return Path(named) if named else place.home / ".claude"
+
+
+def _program(place: Place) -> str:
+    return find_program(place, "claude") or "claude"

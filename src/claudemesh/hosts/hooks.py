@@ -1,0 +1,218 @@
+"""A host's hook in the daemon: which moment an event is, what to show then, and what shows that it was read.
+
+Every host's hooks come here: those that start a process (`calling`), and those that call the running MCP server's
+tool `mesh_hook`, which starts none. docs/hosts.md §2.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from claudemesh.daemon.agents import AgentSession
+from claudemesh.daemon.agents.moments import Moment, Reach
+from claudemesh.daemon.ipc import encode_frame
+from claudemesh.daemon.logs import log_event
+from claudemesh.errors import ClaudemeshError
+
+if TYPE_CHECKING:
+    from claudemesh.daemon.attaching import Daemon
+
+WRITTEN_WITHIN_S: Final = 10.0
+TABLES: Final = {
+    "claude-code": "claudemesh.hosts.claude_code:HOOKS",
+    "codex": "claudemesh.hosts.codex:HOOKS",
+    "gemini": "claudemesh.hosts.gemini:HOOKS",
+}
+
+
+class HookCall(NamedTuple):
+    """One event of a session of a host, in the words of our hooks."""
+
+    host: str
+    event: str
+    session: str
+    """The host's own id of the session."""
+    cwd: str = ""
+    transcript: str = ""
+    """The file in which the host keeps the conversation, where it has one."""
+    agent: str = ""
+    """Set for an event inside a subagent, whose context ends with it."""
+    is_interactive: bool = False
+    process: int = 0
+    """The host's process; 0 when it is not known."""
+    label: str = ""
+    tags: tuple[str, ...] = ()
+    mesh: str = ""
+
+    @classmethod
+    def of_process(cls, args: Mapping[str, Any]) -> "HookCall":
+        """What a hook process passed on."""
+        event, environment = _texts(args.get("event")), _texts(args.get("environment"))
+        pid = environment.get("CLAUDE_PID", "")
+        return cls(
+            host=str(args.get("host", "")),
+            event=event.get("hook_event_name", ""),
+            session=event.get("session_id", ""),
+            cwd=event.get("cwd", ""),
+            transcript=event.get("transcript_path", ""),
+            agent=event.get("agent_id", ""),
+            is_interactive=environment.get("CLAUDE_CODE_ENTRYPOINT") == "cli",
+            process=int(pid) if pid.isascii() and pid.isdigit() else 0,
+            label=environment.get("CLAUDEMESH_LABEL", ""),
+            tags=tuple(filter(None, environment.get("CLAUDEMESH_TAGS", "").split(","))),
+            mesh=environment.get("CLAUDEMESH_MESH", ""),
+        )
+
+    @classmethod
+    def of_tool(cls, arguments: Mapping[str, Any]) -> "HookCall":
+        """What a hook passed to the tool `mesh_hook`; a field that the host does not know comes as an empty text."""
+        given = _texts(arguments)
+        return cls(
+            host=given.get("host", "") or "claude-code",
+            event=given.get("event", ""),
+            session=given.get("session_id", ""),
+            cwd=given.get("cwd", ""),
+            transcript=given.get("transcript_path", ""),
+            agent=given.get("agent_id", ""),
+        )
+
+
+class Shown(NamedTuple):
+    """How a text is given to a host."""
+
+    stdout: str = ""
+    stderr: str = ""
+    exit_code: int = 0
+
+
+class HookTable(NamedTuple):
+    """What the hooks of one host are: the moments that its events are, and how it takes a text."""
+
+    moments: Mapping[str, Moment]
+    show: Callable[[HookCall, str], Shown]
+    """Called also without a text: some hosts are told something else."""
+    evidence: Callable[[AgentSession, HookCall], Any]
+    """Awaited before anything is shown: what was shown before, and is it in the model's context?"""
+    reach: Callable[[HookCall], Reach]
+    begin: Callable[["Daemon", HookCall], None] = lambda _daemon, _call: None
+    """Called when a session begins."""
+    end: Callable[["Daemon", HookCall], None] = lambda _daemon, _call: None
+    """Called when it ends."""
+
+
+class HookReply(NamedTuple):
+    """What a hook writes, and what of it is to be accounted for."""
+
+    shown: Shown = Shown()
+    offers: tuple[int, ...] = ()
+    session: AgentSession | None = None
+
+    async def handed(self) -> None:
+        """The host was given the text."""
+        if self.session is not None and self.offers:
+            await self.session.handed(self.offers)
+
+    async def withdraw(self) -> None:
+        """Nobody was there to be given it."""
+        if self.session is not None and self.offers:
+            await self.session.withdraw(self.offers)
+
+
+async def attach(
+    daemon: "Daemon", args: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Serve one hook process: answer its event, and note when it has written the answer."""
+    reply = await answer(daemon, HookCall.of_process(args))
+    try:
+        writer.write(encode_frame(reply.shown._asdict()))
+        await writer.drain()
+    except ConnectionError:
+        await reply.withdraw()
+        return
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(WRITTEN_WITHIN_S):
+            if await reader.read(1):
+                await reply.handed()
+
+
+async def answer(daemon: "Daemon", call: HookCall) -> HookReply:
+    """What to show at one event. A failure shows nothing: it is the user's turn that matters.
+
+    Args:
+        call: From a hook process or a tool call; any field may be empty or unknown.
+
+    Returns:
+        What the hook writes. The caller tells it what became of that: `handed` or `withdraw`.
+    """
+    try:
+        return await _answer(daemon, call)
+    except ClaudemeshError as error:
+        log_event("hook_failed", code=error.code)
+        return HookReply()
+
+
+async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
+    name = TABLES.get(call.host)
+    if name is None or not call.session or call.agent:
+        return HookReply()
+    module, attribute = name.split(":")
+    table: HookTable = getattr(importlib.import_module(module), attribute)
+    if call.event == "SessionEnd":
+        table.end(daemon, call)
+        await _close(daemon, call)
+        return HookReply()
+    moment = table.moments.get(call.event)
+    if moment is None:
+        return HookReply()
+    session = await daemon.agents.open(
+        call.host,
+        call.session,
+        cwd=call.cwd,
+        label=call.label,
+        mesh=call.mesh,
+        tags=call.tags,
+        reach=table.reach(call),
+    )
+    if moment == "session_start":
+        await session.set_reach(table.reach(call))
+        table.begin(daemon, call)
+    await table.evidence(session, call)
+    taken = await session.take(moment, f"{call.host}.{moment}")
+    return HookReply(table.show(call, taken.text), taken.ids, session)
+
+
+async def _close(daemon: "Daemon", call: HookCall) -> None:
+    session = daemon.agents.find(call.host, call.session)
+    if session is not None:
+        await daemon.agents.close(session)
+
+
+async def confirm_by_event(session: AgentSession, call: HookCall) -> None:
+    """The rule of a host whose conversation we do not read: the end of a turn, or a new prompt, shows what was read.
+
+    A tool's end does not: several tools may run at once, before the request that carries what the first one's end
+    was given. Nor does the beginning of a session, which may follow a kill.
+    """
+    if call.event in ("Stop", "UserPromptSubmit", "AfterAgent", "BeforeAgent"):
+        await session.confirm_handed("next_event")
+
+
+def context_of(call: HookCall, text: str) -> Shown:
+    """The form that hosts share: text that is added to what the model is sent next."""
+    if not text:
+        return Shown()
+    return Shown(json.dumps({"hookSpecificOutput": {"hookEventName": call.event, "additionalContext": text}}))
+
+
+def go_on(text: str) -> Shown:
+    """The form in which a turn that ends goes on with a text."""
+    return Shown(json.dumps({"decision": "block", "reason": text})) if text else Shown()
+
+
+def _texts(found: Any) -> dict[str, str]:
+    return (
+        {str(name): value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    )
