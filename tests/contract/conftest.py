@@ -1,18 +1,35 @@
 """The stores that run the contract suite."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from claudemesh.broker.store.base import Store
+from claudemesh.broker.store.postgres import DatabaseUrl, PostgresStore
 from claudemesh.broker.store.sqlite import SqliteStore
+from tests.postgres import PostgresServer, postgres_server
 
 Reopen = Callable[[], Awaitable[Store]]
 
+FIRST_PROCESS = "INSERT INTO nodes (node, broker, alone, beat_at) VALUES (0, '', false, 'epoch')"
+"""The node that the plain numbers of links in these tests belong to."""
+ITS_END = "DELETE FROM nodes WHERE node = 0"
 
-@pytest.fixture(params=["sqlite", "sqlite-in-memory"])
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this test process."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "sqlite-in-memory", "postgresql"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    """Makes stores of one kind, all on the same data if it is kept in files."""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").database()
+        return lambda: PostgresStore(DatabaseUrl(url))
     path = tmp_path / "broker.sqlite3" if request.param == "sqlite" else None
     return lambda: SqliteStore(path)
 
@@ -21,22 +38,39 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Stor
 async def store(backend: Callable[[], Store]) -> AsyncIterator[Store]:
     opened = backend()
     await opened.open()
+    await start_process(opened)
     yield opened
     await opened.close()
 
 
-@pytest.fixture
-async def reopen(tmp_path: Path) -> AsyncIterator[Reopen]:
-    """Closes the durable store, if it is open, and opens it anew."""
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reopen]:
+    """Ends the process that has the durable store open, if there is one, and opens it anew in another."""
     current: list[Store] = []
+    url = request.getfixturevalue("postgres").database() if request.param == "postgresql" else None
 
     async def again() -> Store:
-        if current:
+        is_first = not current
+        while current:
             await current.pop().close()
-        current.append(SqliteStore(tmp_path / "broker.sqlite3"))
-        await current[0].open()
-        return current[0]
+        store = SqliteStore(tmp_path / "broker.sqlite3") if url is None else PostgresStore(DatabaseUrl(url))
+        await store.open()
+        await (start_process if is_first else end_process)(store)
+        current.append(store)
+        return store
 
     yield again
-    if current:
+    while current:
         await current.pop().close()
+
+
+async def start_process(store: Store) -> None:
+    """Links with small numbers are of a node that is alive."""
+    if isinstance(store, PostgresStore):
+        await store._lane.do(lambda transaction: transaction.execute(FIRST_PROCESS))
+
+
+async def end_process(store: Store) -> None:
+    """That node has ended, as nodes do that are killed: others find it silent."""
+    if isinstance(store, PostgresStore):
+        await store._lane.do(lambda transaction: transaction.execute(ITS_END))

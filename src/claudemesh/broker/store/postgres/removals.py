@@ -1,0 +1,144 @@
+"""Rows that leave their mailbox without an acknowledgement: expired, or their peer was revoked or left a channel."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from claudemesh.broker.audit import details
+from claudemesh.broker.store.base import Expired, Kind, Notice, Undelivered
+from claudemesh.broker.store.postgres.addresses import Address, Addresses
+from claudemesh.broker.store.postgres.mailboxes import COLUMNS, remove
+from claudemesh.broker.store.postgres.transaction import Transaction
+from claudemesh.broker.store.postgres.usages import Usages
+from claudemesh.protocol import limits
+from claudemesh.protocol.audit_rows import Reason
+from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, UnixMillis
+
+EXPIRED_MESHES: Final = """
+    SELECT DISTINCT mesh_id FROM (SELECT recipient FROM mailbox WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) m
+    JOIN peers ON ref = recipient
+"""
+"""Which meshes have rows that have expired: those that `Removals.expire` has to hold."""
+_EXPIRED: Final = """
+    SELECT recipient, q, m.kind, size, m.message_id, r.mesh_id, r.peer_id, s.peer_id, shared
+    FROM mailbox m JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = m.sender
+    WHERE expires_at <= $1 AND r.mesh_id = ANY ($3::text[]) ORDER BY expires_at, q LIMIT $2 FOR UPDATE OF m SKIP LOCKED
+"""
+_ALL_OF_ONE: Final = """
+    SELECT recipient, q, m.kind, size, m.message_id, r.mesh_id, r.peer_id, s.peer_id, shared
+    FROM mailbox m JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = m.sender
+    WHERE r.mesh_id = $1 AND r.peer_id = $2 ORDER BY q
+"""
+_ONE_CHANNEL: Final = """
+    SELECT recipient, q, m.kind, size, m.message_id, r.mesh_id, r.peer_id, s.peer_id, shared
+    FROM mailbox m JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = m.sender JOIN payloads p ON p.ref = shared
+    WHERE r.mesh_id = $1 AND r.peer_id = $2 AND channel = $3 ORDER BY q
+"""
+_NOTICED: Final = """
+    SELECT recipient, sender, message_id
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[]) k (recipient, sender, message_id)
+    JOIN mailbox m USING (recipient, sender, message_id) WHERE m.kind = 'sys' AND m.shared IS NULL
+"""
+_FORGET_PEER: Final = "DELETE FROM subscriptions WHERE mesh_id = $1 AND peer_id = $2"
+_FORGET_SUBSCRIPTION: Final = "DELETE FROM subscriptions WHERE mesh_id = $1 AND peer_id = $2 AND channel = $3"
+
+
+class Removals:
+    """Deletes rows, audits that, and tells the senders of direct messages."""
+
+    def __init__(self, addresses: Addresses, usages: Usages) -> None:
+        self._addresses = addresses
+        self._usages = usages
+
+    async def expire(
+        self, transaction: Transaction, meshes: Sequence[MeshId], now: UnixMillis, limit: int, notice: Notice
+    ) -> Expired:
+        """Delete rows of `meshes` whose time has passed, and tell the senders of direct messages."""
+        rows = [_Row(*row) for row in await transaction.fetch(_EXPIRED, now, limit, meshes)]
+        letters = await self._delete(transaction, rows, now, notice)
+        for item in letters:
+            transaction.record(item.mesh, "expire", item.sender, item.to, details(reason="expired"), now)
+        fanned_out = Counter((row.mesh, row.sender) for row in rows if row.shared is not None)
+        for (mesh, sender), count in fanned_out.items():
+            transaction.record(mesh, "expire", sender, None, details(count=count, reason="expired"), now)
+        return Expired(len(rows), letters)
+
+    async def drop(
+        self, transaction: Transaction, address: Address, now: UnixMillis, notice: Notice
+    ) -> list[Undelivered]:
+        """Delete the mailbox of a revoked peer, and tell the senders of direct messages."""
+        rows = [_Row(*row) for row in await transaction.fetch(_ALL_OF_ONE, *address)]
+        lost = await self._delete(transaction, rows, now, notice)
+        if await transaction.execute(_FORGET_PEER, *address):
+            transaction.mesh(address[0]).count_wish()
+        _record_drop(transaction, address, len(rows), "revoked", now)
+        return lost
+
+    async def drop_channel(
+        self, transaction: Transaction, address: Address, channel: ChannelId, now: UnixMillis
+    ) -> int:
+        """Delete what waits for a peer of a channel that it has left."""
+        rows = [_Row(*row) for row in await transaction.fetch(_ONE_CHANNEL, *address, channel)]
+        await self._delete(transaction, rows, now, _no_notice)
+        if await transaction.execute(_FORGET_SUBSCRIPTION, *address, channel):
+            transaction.mesh(address[0]).count_wish()
+        _record_drop(transaction, address, len(rows), "left", now)
+        return len(rows)
+
+    async def _delete(
+        self, transaction: Transaction, rows: Sequence["_Row"], now: UnixMillis, notice: Notice
+    ) -> list[Undelivered]:
+        await remove(transaction, [(row.recipient, row.q) for row in rows])
+        for row in rows:
+            self._usages.count((row.mesh, row.to), -1, -row.size)
+        lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
+        await self._notify(transaction, lost, now, notice)
+        return lost
+
+    async def _notify(
+        self, transaction: Transaction, lost: Sequence[Undelivered], now: UnixMillis, notice: Notice
+    ) -> None:
+        """Store a notice of each, unless one about the same message waits already."""
+        if not lost:
+            return
+        refs = await self._addresses.obtain(
+            transaction, [address for item in lost for address in ((item.mesh, item.sender), (item.mesh, item.to))]
+        )
+        new = {(refs[item.mesh, item.sender], refs[item.mesh, item.to], item.id): item for item in lost}
+        for found in await transaction.fetch(_NOTICED, *map(list, zip(*new, strict=True))):
+            del new[tuple(found)]
+        rows = []
+        expires_at = now + limits.QUEUE_LIFETIME_MS
+        for q, ((recipient, sender, message), item) in zip(
+            await transaction.numbers(len(new)), new.items(), strict=True
+        ):
+            payload = notice(item)
+            size = len(payload)
+            rows.append((recipient, q, sender, message, "sys", size, None, expires_at, now, None, None, None, payload))
+            self._usages.count((item.mesh, item.sender), 1, size)
+        await transaction.copy("mailbox", COLUMNS, rows)
+
+
+class _Row(NamedTuple):
+    """One mailbox row that is about to be deleted."""
+
+    recipient: int
+    q: int
+    kind: Kind
+    size: int
+    id: MessageId
+    """Null for a row with a shared payload, which has the id."""
+    mesh: MeshId
+    to: PeerId
+    sender: PeerId
+    shared: int | None
+
+
+def _record_drop(transaction: Transaction, address: Address, count: int, reason: Reason, now: UnixMillis) -> None:
+    if count:
+        told = details(count=count, reason=reason)
+        transaction.record(address[0], "drop", None, address[1], told, now)
+
+
+def _no_notice(item: Undelivered) -> bytes:
+    raise AssertionError(f"{item} is not a direct message")

@@ -1,0 +1,183 @@
+"""A real PostgreSQL server for tests: a cluster and port of its own, databases on demand; it can be killed and frozen.
+
+The server's programs come from the machine (`.ci/run` installs them). They refuse to run as root: then they run as
+another user, for whom root makes a directory.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+USER: Final = "claudemesh"
+STARTED_WITHIN_S: Final = 60
+_UNPRIVILEGED: Final = ("postgres", "nobody")
+_OPTIONS: Final = {
+    "fsync": "on",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "unix_socket_permissions": "0777",
+    "autovacuum_naptime": "5s",
+    "log_min_messages": "warning",
+}
+
+
+class PostgresServer:
+    """One server with its own data; trusted local connections, as a user who owns every database."""
+
+    def __init__(self, directory: Path, user: str | None, **options: str) -> None:
+        """Describe a server in an empty directory that `user` owns; None runs it as whoever runs the tests."""
+        self.directory = directory
+        self.port = _free_port()
+        self._user = user
+        self._options = _OPTIONS | options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count(1)
+
+    @property
+    def pid(self) -> int:
+        """The process that starts all others."""
+        assert self._process is not None
+        return self._process.pid
+
+    def initialise(self) -> None:
+        """Make the cluster."""
+        args = ("-D", self.directory / "data", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        subprocess.run([_program("initdb"), *args], check=True, stdout=subprocess.DEVNULL, **self._as_user())
+
+    def start(self) -> None:
+        """Start it, on the same port each time; returns when it takes connections."""
+        options = {"port": str(self.port), "listen_addresses": "127.0.0.1", **self._options}
+        options["unix_socket_directories"] = str(self.directory)
+        args = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [_program("postgres"), "-D", self.directory / "data", *args], stdout=log, stderr=log, **self._as_user()
+            )
+        ends_at = time.monotonic() + STARTED_WITHIN_S
+        while not self._answers():
+            assert time.monotonic() < ends_at, (self.directory / "log").read_text()[-2_000:]
+            assert self._process.poll() is None, (self.directory / "log").read_text()[-2_000:]
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it as its operator would: connections are ended."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL, for the server and each of its processes, in the middle of whatever they do."""
+        for pid in (self.pid, *self.processes()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._end(signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """The server's processes but the first."""
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, check=False)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def freeze(self) -> None:
+        """SIGSTOP for every process: connections stay open and nothing answers."""
+        for pid in (self.pid, *self.processes()):
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        for pid in (self.pid, *self.processes()):
+            os.kill(pid, signal.SIGCONT)
+
+    def database(self) -> str:
+        """Make a new, empty database; returns its URL."""
+        name = f"mesh_{next(self._numbers)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def url(self, database: str) -> str:
+        """The URL of a database, over the Unix socket."""
+        return f"postgresql://{USER}@/{database}?host={self.directory}&port={self.port}"
+
+    def tcp_url(self, url: str) -> str:
+        """The same database, over TCP."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{url.partition('@/')[2].partition('?')[0]}"
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run one statement as an operator would with psql; `database` is a name or URL. Returns its rows."""
+        target = database if "://" in database else self.url(database)
+        command = [_program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", target, "-c", statement]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def _answers(self) -> bool:
+        command = [_program("pg_isready"), "-q", "-h", str(self.directory), "-p", str(self.port)]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def _end(self, number: signal.Signals) -> None:
+        process = self._process
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _as_user(self) -> dict[str, Any]:
+        if self._user is None:
+            return {}
+        account = pwd.getpwnam(self._user)
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+@contextmanager
+def postgres_server(**options: str) -> Iterator[PostgresServer]:
+    """A server that runs, and is gone with its data afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="claudemesh-pg-"))
+    user = _unprivileged() if os.geteuid() == 0 else None
+    if user is not None:
+        shutil.chown(directory, user)
+    directory.chmod(0o755)
+    server = PostgresServer(directory, user, **options)
+    try:
+        server.initialise()
+        server.start()
+        yield server
+    finally:
+        if server._process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGCONT)
+            server._end(signal.SIGQUIT)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _unprivileged() -> str:
+    for name in _UNPRIVILEGED:
+        with suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    raise AssertionError("no user to run PostgreSQL as")
+
+
+def _program(name: str) -> str:
+    """A program of the newest server on this machine; distributions keep them out of the search path."""
+    for directory in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))[::-1]:
+        if (directory / name).exists():
+            return str(directory / name)
+    found = shutil.which(name)
+    assert found is not None, f"no {name} on this machine: install PostgreSQL 15 or newer"
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
