@@ -4,39 +4,29 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
 
 import click
 
 from claudemesh.daemon.rendering import visible
+from claudemesh.daemon.wording import ago, span, until
 
-_UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+__all__ = [
+    "ago",
+    "bad",
+    "clock",
+    "fingerprint",
+    "good",
+    "now_ms",
+    "span",
+    "styled",
+    "table",
+    "until",
+]
 
 
 def now_ms() -> int:
     """This machine's clock, in Unix milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-def ago(at: int, now: int) -> str:
-    """How long ago `at` was: "just now", "3 h ago"; "never" for 0."""
-    if not at:
-        return "never"
-    return "just now" if now - at < 5_000 else f"{span(now - at)} ago"
-
-
-def span(length_ms: int) -> str:
-    """A length of time in its largest whole unit."""
-    for unit, size in _UNITS:
-        if length_ms >= size:
-            return f"{length_ms // size} {unit}"
-    return "0 s"
-
-
-def until(at: int, now: int) -> str:
-    """A moment in the future for a person: the time today, else the date (local time)."""
-    near = at - now < 18 * 3_600_000
-    return time.strftime("%H:%M" if near else "%Y-%m-%d", time.localtime(at / 1000))
 
 
 def clock(at: int) -> str:

@@ -9,6 +9,7 @@ from claudemesh.cli.output import ago, fingerprint, now_ms, table
 from claudemesh.cli.verb import Verb, mesh_option, verb
 from claudemesh.daemon.ipc import Object
 from claudemesh.daemon.rendering import visible
+from claudemesh.daemon.wording import REACH_WORDS
 
 
 @click.command(epilog="Example: claudemesh peers --mesh team")
@@ -17,8 +18,8 @@ from claudemesh.daemon.rendering import visible
 def peers(verb: Verb, mesh: str) -> None:
     """List the peers of a mesh and who is online.
 
-    The names and keys come from the roster, which every peer verifies; who is online is what the
-    broker says.
+    The names and keys come from the roster, which every peer verifies; who is online, and idle or
+    busy, is what the broker says; how a session is reached is what its own peer says.
     """
     verb.answer(verb.ask("peers", mesh=mesh), _listed)
 
@@ -53,8 +54,14 @@ def _listed(answer: Object) -> Iterator[str]:
 
 def _row(one: Object, presence: bool) -> tuple[str, ...]:
     online = "?" if not presence else "yes" if one["online"] else ago(one["last_seen_at"], now_ms())
-    sessions = ", ".join(session["label"] or session["key"][:8] for session in one["sessions"])
+    sessions = ", ".join(_session(session) for session in one["sessions"] if session["label"])
     return one["address"], fingerprint(one["key"]), one["role"], one["trust"], online, sessions
+
+
+def _session(session: Object) -> str:
+    """What it is called, what it does, and when it reads: only what its peer has said."""
+    said = [session["status"], REACH_WORDS.get(session["reach"], ""), session["about"]]
+    return f"{session['label']} ({', '.join(one for one in said if one)})"
 
 
 def _identities(answer: Object) -> list[str]:

@@ -10,7 +10,7 @@ from claudemesh.daemon.schema.base import InMesh
 from claudemesh.daemon.trust import trust_of
 from claudemesh.errors import AddressError, UsageError
 from claudemesh.peer import Peer
-from claudemesh.peer.views import InviteView, PeerView
+from claudemesh.peer.views import InviteView, PeerView, SessionView
 from claudemesh.protocol import limits
 
 
@@ -62,7 +62,10 @@ class Members:
         """Every active peer, this device first."""
         peer = self._home.peer(args.mesh)
         rows = sorted(await peer.peers(), key=lambda one: (not one.me, not one.own, one.address))
-        return schema.PeerList(mesh=peer.alias, presence=peer.connected, peers=[_peer(one) for one in rows])
+        as_of = max((one.as_of for one in rows), default=0)
+        return schema.PeerList(
+            mesh=peer.alias, presence=peer.connected, as_of=as_of, peers=[_peer(one) for one in rows]
+        )
 
     async def whoami(self, args: schema.WhoAmIArgs, reply: Reply) -> schema.WhoAmI:
         """This device in each mesh."""
@@ -118,7 +121,13 @@ def _peer(view: PeerView) -> schema.Peer:
         trust=trust_of(view),
         online=view.online,
         last_seen_at=view.last_seen,
-        sessions=[schema.Session(label=one.label, key=one.id, status=one.status) for one in connected],
+        sessions=[_session(one) for one in connected],
+    )
+
+
+def _session(view: SessionView) -> schema.Session:
+    return schema.Session(
+        label=view.label, key=view.id, status=view.status, reach=view.reach, about=view.about, tags=list(view.tags)
     )
 
 

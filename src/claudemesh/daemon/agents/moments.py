@@ -9,13 +9,6 @@ Moment = Literal["session_start", "prompt", "tool", "turn_end", "idle_wake", "in
 Reach = Literal["wakeable", "tool", "turn", "asked"]
 """How a message reaches a session that does not ask."""
 
-REACH_WORDS: Final[dict[str, str]] = {
-    "wakeable": "wakeable",
-    "tool": "at next tool",
-    "turn": "at end of turn",
-    "asked": "only when asked",
-}
-
 NOW, NEXT, LOW = 0, 1, 2
 
 

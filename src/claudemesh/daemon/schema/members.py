@@ -131,6 +131,12 @@ class Session(Answer, frozen=True, kw_only=True):
     """The session's key, 64 hex digits."""
     status: str
     """`idle`, `busy` or `away`."""
+    reach: str = ""
+    """How a message reaches its agent: `wakeable`, at the next `tool`, at the end of a `turn`, only when `asked`."""
+    about: str = ""
+    """What it works at, in the words of its agent."""
+    tags: list[str] = msgspec.field(default_factory=list)
+    """As `key=value`: `tag:key=value` reaches it."""
 
 
 class Peer(Answer, frozen=True, kw_only=True):
@@ -163,6 +169,8 @@ class PeerList(Answer, frozen=True, kw_only=True):
     """Alias of the mesh."""
     presence: bool
     """Whether the broker could be asked who is online."""
+    as_of: int
+    """When it was asked; 0 when it was not."""
     peers: list[Peer]
     """This device first, then by address."""
 
