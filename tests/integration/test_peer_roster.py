@@ -21,7 +21,7 @@ from claudemesh.peer import Stage
 from claudemesh.peer.events import BrokerMoved, LinkDown, PeerAdmitted
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.peer import Peer
-from claudemesh.protocol.limits import DAY_MS
+from claudemesh.protocol.limits import DAY_MS, REMOVED_RETRY_MS
 from tests.brokers import BrokerProcess, serving
 from tests.faults.peers import enrol, knows, next_message, opened, shifted
 
@@ -182,6 +182,31 @@ async def test_a_removed_peer_is_out_and_its_mail_is_not_surfaced(tmp_path: Path
                 await bob.send("alice", "still here")
                 await asyncio.sleep(0.5)
             assert await alice.inbox() == []
+
+
+async def test_a_removed_peer_does_not_keep_knocking(tmp_path: Path) -> None:
+    """Refused handshakes are counted by address: what a removed device does must not lock its neighbours out."""
+    async with serving(tmp_path) as broker:
+        homes = await enrol(tmp_path / "alice", tmp_path / "bob", broker.url)
+        async with opened(homes.bob) as bob:
+            await bob.wait_connected()
+            refused = asyncio.create_task(refused_as_removed(bob))
+            async with opened(homes.alice) as alice:
+                await alice.revoke("bob")
+            event = await refused
+
+            with pytest.raises(Refused) as caught:
+                await bob.create_channel("#ops")
+
+    assert REMOVED_RETRY_MS / 2 <= event.retry_in_ms <= REMOVED_RETRY_MS
+    assert caught.value.code == "removed"
+
+
+async def refused_as_removed(peer: Peer) -> LinkDown:
+    async for event in peer.events():
+        if isinstance(event, LinkDown) and event.code == "revoked":
+            return event
+    raise AssertionError("the peer was closed")
 
 
 async def test_the_last_owner_cannot_leave_and_a_member_can(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class Tempo:
     request_timeout_ms: int = 30_000
     reconnect_min_ms: int = limits.RECONNECT_MIN_MS
     reconnect_max_ms: int = limits.RECONNECT_MAX_MS
+    removed_retry_ms: int = limits.REMOVED_RETRY_MS
     withheld_window_ms: int = limits.WITHHELD_WINDOW_MS
     receipt_delay_ms: int = 25
     disk_retry_ms: int = 2_000

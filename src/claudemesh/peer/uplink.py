@@ -359,6 +359,9 @@ class Uplink:
         tempo = self._runtime.tempo
         if isinstance(error, ClaudemeshError) and error.detail in ("moved", "draining") and attempt == 0:
             return int(self._runtime.jitter() * tempo.reconnect_min_ms)
+        if isinstance(error, Refused) and error.code == "revoked":
+            # Seldom: brokers count refused handshakes by address, which its neighbours may share.
+            return int((1 + self._runtime.jitter()) / 2 * tempo.removed_retry_ms)
         highest = min(tempo.reconnect_max_ms, tempo.reconnect_min_ms * 2 ** min(attempt, 16))
         wait_ms = int(self._runtime.jitter() * highest)
         asked_ms = error.retry_after_ms if isinstance(error, ClaudemeshError) else None
