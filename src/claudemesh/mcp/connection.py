@@ -1,0 +1,93 @@
+"""What one connection of a host is: its agent's session, and the mesh in which it speaks."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from claudemesh.daemon.agents import AgentSession, Taken
+from claudemesh.daemon.attaching import Daemon
+from claudemesh.errors import AddressError, ClaudemeshError
+from claudemesh.mcp.wire import Wire
+
+REQUEST_ID = int | str
+
+
+class Connection:
+    """One host's session, for as long as its process lasts.
+
+    Args:
+        args: As `options.attach_arguments` made them; of other shapes nothing is taken.
+    """
+
+    def __init__(self, daemon: Daemon, args: Mapping[str, Any], wire: Wire) -> None:
+        self.daemon = daemon
+        self.wire = wire
+        self.peers_as_tools = args.get("peers_as_tools") is True
+        self._host = _text(args, "host") or "mcp"
+        self._key = _text(args, "key") or f"{id(wire):x}"
+        self._cwd = _text(args, "cwd")
+        self._label = _text(args, "label")
+        self._mesh = _text(args, "mesh")
+        tags = args.get("tags")
+        self._tags = [one for one in tags if isinstance(one, str)] if isinstance(tags, list) else []
+
+    async def session(self) -> AgentSession:
+        """The agent's session; opened again when somebody closed it.
+
+        Raises:
+            AddressError, UsageError: The options name no mesh, or no label.
+        """
+        return await self.daemon.agents.open(
+            self._host, self._key, cwd=self._cwd, label=self._label, mesh=self._mesh, tags=self._tags
+        )
+
+    async def adopt(self, host: str, key: str) -> None:
+        """A hook told the host's own id of the session: what we know of it goes by that from now on."""
+        if key and (host, key) != (self._host, self._key):
+            await self.daemon.agents.adopt(await self.session(), host, key)
+            self._host, self._key = host, key
+
+    async def close(self) -> None:
+        """The host's process has ended. A session that hooks keep, too, is theirs to close."""
+        session = self.daemon.agents.find(self._host, self._key)
+        if session is not None and session.reach == "asked":
+            await self.daemon.agents.close(session)
+
+    async def mesh_of(self, mesh: str, to: str, reply_to: str = "") -> str:
+        """The mesh of an addressee: the one that is named; else the only one where the message or the name is known.
+
+        Raises:
+            AddressError: `no_mesh`; or `ambiguous_mesh`, when one has to be named.
+        """
+        session = await self.session()
+        meshes = [face.peer for face, _ in session.faces.values()]
+        if mesh or len(meshes) < 2:
+            return session.speaker(mesh)[0].alias
+        known = []
+        for peer in meshes:
+            with suppress(AddressError):
+                if reply_to:
+                    await peer.find_message(reply_to)
+                else:
+                    peer.resolve(to)
+                known.append(peer.alias)
+        return known[0] if len(known) == 1 else session.speaker()[0].alias
+
+    async def show(self, taken: Taken, request: REQUEST_ID) -> str:
+        """The text of messages that the answer to a request carries: they are read once that is in the host's pipe."""
+        session = await self.session()
+        if taken.ids:
+            self.wire.when_written(request, lambda: session.confirm(taken.ids, "tool_result"))
+        return taken.text
+
+    async def unread(self) -> int:
+        """How many messages wait for the session; none where there is no session."""
+        try:
+            return (await (await self.session()).waiting()).total
+        except ClaudemeshError:
+            return 0
+
+
+def _text(args: Mapping[str, Any], name: str) -> str:
+    value = args.get(name)
+    return value if isinstance(value, str) else ""
