@@ -95,6 +95,8 @@ class Household:
         alice.ok("grants")
         for verb in ("block", "unblock"):
             alice.ok(verb, member)
+        for words in ("hold list", "pause", "resume", "dnd on", "dnd off", f"budget pair 50 --peer {member}", "budget"):
+            alice.ok(*words.split())
         bob.ok("rekey")
         alice.ok("session", "--caps", "dm", "--label", canary("job"), "--out", str(alice.home / "job"))
         for words in ("mesh heads", "mesh log", "session list"):

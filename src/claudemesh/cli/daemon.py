@@ -89,7 +89,15 @@ def _status(answer: Object) -> Iterator[str]:
     yield f"  configuration {visible(answer['config_dir'])}"
     if answer["local_broker"]:
         yield f"  embedded broker {visible(answer['local_broker'])}"
-    rows = [(one["alias"], one["address"], one["link"], one["link_problem"]) for one in answer["meshes"]]
+    rows = [
+        (
+            one["alias"],
+            one["address"],
+            one["link"] + (", agents paused" if one["paused_since"] else ""),
+            one["link_problem"],
+        )
+        for one in answer["meshes"]
+    ]
     if rows:
         yield from table(("MESH", "ADDRESS", "LINK", "PROBLEM"), rows)
 

@@ -108,7 +108,11 @@ def _shown(answer: Object) -> Iterator[str]:
     yield f"roster    entry {answer['seq']}, signed by the broker {ago(answer['signed_at'], now)}"
     yield f"head      {answer['head']}"
     yield f"by voice  {answer['head_number']}"
-    yield f"peers     {one['members']}   unread {one['unread']}   queued {one['queued']}"
+    yield f"peers     {one['members']}   unread {one['unread']}   queued {one['queued']}   held {one['held']}"
+    if one["paused_since"]:
+        yield bad(f"agents    paused since {ago(one['paused_since'], now)}; see claudemesh resume")
+    elif one["dnd_since"]:
+        yield bad(f"agents    get only what may interrupt them, since {ago(one['dnd_since'], now)}; see claudemesh dnd")
     if answer["conflict"]:
         yield bad("frozen: the broker contradicted itself; see claudemesh mesh heads. The proof:")
         for name, value in answer["conflict"].items():
@@ -128,4 +132,6 @@ def _moved(answer: Object) -> Iterator[str]:
 def _link(one: Object) -> str:
     if one["frozen"]:
         return "frozen"
-    return f"{one['link']} ({one['link_problem']})" if one["link_problem"] else str(one["link"])
+    if one["link_problem"]:
+        return f"{one['link']} ({one['link_problem']})"
+    return f"{one['link']}, agents paused" if one["paused_since"] else str(one["link"])

@@ -38,6 +38,10 @@ Examples: claudemesh send bob.desktop "the build is green" --wait replied --time
 )
 @click.option("--expires", type=Duration(), default=0, metavar="TIME", help="Drop it after this; 14d by default.")
 @click.option("--all", "everyone", is_flag=True, help="To a tag: every session that carries it, not only one.")
+@click.option(
+    "--intent", type=click.Choice(["request", "inform", "ack"]), help="What it is for; an `ack` wakes nobody."
+)
+@click.option("--allow-secret", is_flag=True, help="Send it although it looks like it holds a credential.")
 @click.option("--as", "session", default="", metavar="LABEL", help="Send as the session that `watch` opened here.")
 @mesh_option
 @verb
@@ -51,6 +55,8 @@ def send(
     timeout: int,
     expires: int,
     everyone: bool,
+    intent: str | None,
+    allow_secret: bool,
     session: str,
     mesh: str,
 ) -> None:
@@ -62,6 +68,9 @@ def send(
 
     The stage that is printed is the one reached: `queued` is durable here, `accepted` at the broker;
     later ones are signed by the recipient (`claudemesh message ID`).
+
+    A text that looks like it holds a credential is not sent. What is typed at a terminal counts as yours; any other
+    reply as an agent's, which after too many of them waits for a person (`claudemesh hold`).
     """
     if everyone and not to.strip().startswith(_TAG):
         raise click.UsageError("--all is for a tag: an address or a channel reaches everybody that it stands for.")
@@ -71,7 +80,9 @@ def send(
             raise UsageError("usage", "a session that was handed out waits for `accepted`, in its own mesh")
         from claudemesh.daemon.restricted import send as send_restricted  # imports what only this needs
 
-        sent = send_restricted(verb.session_file, to, body, priority, reply_to, expires)  # type: ignore[arg-type]
+        sent = send_restricted(  # a choice of click is a text to the type checker
+            verb.session_file, to, body, priority, reply_to, expires, allow_secret=allow_secret  # type: ignore[arg-type]
+        )
         verb.answer(sent, lambda one: sent_lines(one, now_ms()))
         return
     answer = verb.ask(
@@ -83,6 +94,9 @@ def send(
         reply_to=reply_to,
         expires_in_ms=expires,
         reach="all" if everyone else "any",
+        intent=intent or "",
+        by_person=sys.stdin.isatty() and sys.stdout.isatty(),
+        allow_secret=allow_secret,
         session=session,
         wait=wait or "",
         timeout_ms=timeout,

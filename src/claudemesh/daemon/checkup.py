@@ -44,7 +44,7 @@ async def _mesh(peer: Peer) -> list[Check]:
     checks = [_broker(view)]
     if view.connected:
         checks += [_clock(view, now), _roster(view, now)]
-    checks += [_conflict(view), _audit(view), _queue(view), await _refused(peer)]
+    checks += [_conflict(view), _audit(view), _queue(view), _quiet(view), _held(view), await _refused(peer)]
     return checks
 
 
@@ -115,6 +115,20 @@ def _queue(view: MeshView) -> Check:
         detail = f"{view.outbox_open} messages have not left this machine"
         return _failed("outbox", view.alias, detail, "See claudemesh message ID for what holds one back.", 6)
     return _good("outbox", view.alias, f"{view.outbox_open} messages wait")
+
+
+def _quiet(view: MeshView) -> Check:
+    """For information: somebody wanted it so, and may have forgotten."""
+    if view.paused_since:
+        return _good("agents", view.alias, "paused: no agent here gets or sends anything until claudemesh resume")
+    if view.dnd_since:
+        return _good("agents", view.alias, "not to be disturbed: they get only what may interrupt (claudemesh dnd off)")
+    return _good("agents", view.alias, "get and send what they may")
+
+
+def _held(view: MeshView) -> Check:
+    detail = f"{view.held} messages of agents wait for you (claudemesh hold list)" if view.held else "nothing is held"
+    return _good("held", view.alias, detail)
 
 
 async def _refused(peer: Peer) -> Check:

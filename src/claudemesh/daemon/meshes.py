@@ -149,6 +149,9 @@ async def summary(peer: Peer) -> MeshSummary:
         frozen=bool(view.frozen),
         queued=view.outbox_open,
         unread=view.inbox_unseen,
+        held=view.held,
+        paused_since=view.paused_since,
+        dnd_since=view.dnd_since,
     )
 
 

@@ -48,8 +48,11 @@ class Messages:
         )
         if args.wait:
             await reply.progress(f"waiting until it is {args.wait}")
+            intent=args.intent or None,
             status = await _wait(peer, submitted, args.wait, args.timeout_ms / 1000)
         else:
+            by_person=args.by_person,
+            allow_secret=args.allow_secret,
             status = await _accepted_soon(peer, submitted)
         replies = await _replies(peer, submitted.id) if args.wait == "replied" else []
         return await _sent(peer, submitted, status, replies, _session_address(peer, args.to))

@@ -9,6 +9,7 @@ from claudemesh.daemon.backups import Backups
 from claudemesh.daemon.channels import Channels
 from claudemesh.daemon.checkup import Checkup
 from claudemesh.daemon.context import Context
+from claudemesh.daemon.holding import Holding
 from claudemesh.daemon.ipc_server import Operation
 from claudemesh.daemon.members import Members
 from claudemesh.daemon.meshes import Meshes
@@ -27,6 +28,7 @@ def operations(context: Context) -> dict[str, Operation]:
     reading, backups, checkup = Reading(context), Backups(context.home), Checkup(context)
     channels, administration = Channels(context), Administration(context)
     policies, sessions = Policies(context), HandedOutSessions(context)
+    holding = Holding(context)
     agents = AgentOperations(context.agents)
     performers: dict[str, Performer] = {
         "daemon.status": meshes.status,
@@ -53,6 +55,13 @@ def operations(context: Context) -> dict[str, Operation]:
         "grants": policies.grants,
         "block": policies.block,
         "unblock": policies.unblock,
+        "hold.list": holding.held,
+        "hold.release": holding.release,
+        "hold.refuse": holding.refuse,
+        "pause": holding.pause,
+        "resume": holding.resume,
+        "dnd": holding.dnd,
+        "budget": holding.budget,
         "session.create": sessions.create,
         "session.list": sessions.list,
         "session.end": sessions.end,

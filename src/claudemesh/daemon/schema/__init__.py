@@ -52,6 +52,7 @@ from claudemesh.daemon.schema.channels import (
     ChannelShareArgs,
     ChannelShared,
 )
+from claudemesh.daemon.schema.holding import BudgetArgs, BudgetList, DndArgs, HeldList, HoldArgs, QuietState
 from claudemesh.daemon.schema.members import (
     DeviceLinkArgs,
     InviteCreateArgs,
@@ -136,6 +137,13 @@ CONTRACTS: Final[dict[str, Contract]] = {
     "grants": Contract(GrantsArgs, GrantList),
     "block": Contract(BlockArgs, GrantList),
     "unblock": Contract(UnblockArgs, GrantList),
+    "hold.list": Contract(InMesh, HeldList),
+    "hold.release": Contract(HoldArgs, HeldList),
+    "hold.refuse": Contract(HoldArgs, HeldList),
+    "pause": Contract(InMesh, QuietState),
+    "resume": Contract(InMesh, QuietState),
+    "dnd": Contract(DndArgs, QuietState),
+    "budget": Contract(BudgetArgs, BudgetList),
     "session.create": Contract(SessionCreateArgs, SessionCreated),
     "session.list": Contract(InMesh, SessionList),
     "session.end": Contract(SessionEndArgs, SessionEnded),

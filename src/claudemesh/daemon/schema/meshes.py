@@ -32,6 +32,12 @@ class MeshSummary(Answer, frozen=True, kw_only=True):
     """Messages of this machine that the broker has not accepted."""
     unread: int
     """Received messages that nobody was shown."""
+    held: int
+    """Messages of agents that wait for a person (`claudemesh hold list`)."""
+    paused_since: int
+    """Since when no agent here gets or sends anything; 0: it is not paused."""
+    dnd_since: int
+    """Since when agents here get only what may interrupt; 0: they get everything."""
 
 
 class DaemonStatus(Answer, frozen=True, kw_only=True):

@@ -30,6 +30,12 @@ class SendArgs(InMesh, frozen=True, kw_only=True):
     """Label of an open session of this daemon that is the sender."""
     id: Name = ""
     """Message id to use; empty for a new one."""
+    intent: Literal["", "request", "inform", "ack"] = ""
+    """What it is for; an `ack` wakes nobody. Empty says nothing."""
+    by_person: bool = False
+    """A person typed it: it begins a conversation, and is sent in a paused mesh too."""
+    allow_secret: bool = False
+    """Send it although it looks like it holds a credential."""
     wait: WaitStage | Literal[""] = ""
     """Answer when this stage is reached; empty for at once."""
     timeout_ms: Millis = 60_000
