@@ -4,16 +4,23 @@ import asyncio
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 from claudemesh.broker.acceptance import Acceptances
+from claudemesh.broker.announcing import Announcer, Change
+from claudemesh.broker.bus.base import Bus, Gone
+from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.commits import Commits
 from claudemesh.broker.config import DEFAULT_PORT, Listen, Origins, Settings, parse_database
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import Directory
 from claudemesh.broker.exchange import Exchange
+from claudemesh.broker.following import Following
+from claudemesh.broker.heart import Heart, unix_millis
+from claudemesh.broker.hints import Hints
 from claudemesh.broker.http import Http
 from claudemesh.broker.key import load_key
 from claudemesh.broker.leasing import Leasing
@@ -21,7 +28,7 @@ from claudemesh.broker.logs import Log, fingerprint, open_log
 from claudemesh.broker.members import Members
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.notices import undelivered_notice
-from claudemesh.broker.ordering import Change, Ordering
+from claudemesh.broker.ordering import Ordering
 from claudemesh.broker.policy import AddressPolicy, Limits
 from claudemesh.broker.presence import Presence
 from claudemesh.broker.server import Server
@@ -41,14 +48,23 @@ CLEANING_INTERVAL_S: Final = 60.0
 _SWEEP_S: Final = 1.0
 
 
-class Broker:
-    """One broker: `async with Broker(settings) as broker:` serves until the context ends."""
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What several nodes inside one process use together; it is open, and stays so."""
 
-    def __init__(self, settings: Settings, log: Log | None = None) -> None:
+    store: Store
+    bus: Bus
+
+
+class Broker:
+    """One broker, or one node of it: `async with Broker(settings) as broker:` serves until the context ends."""
+
+    def __init__(self, settings: Settings, log: Log | None = None, shared: Shared | None = None) -> None:
         """Nothing is opened before the context is entered.
 
         Args:
             log: Where events go; None opens what the settings name.
+            shared: A store and a bus for this node in place of those that the settings name.
 
         Raises:
             UsageError: The settings contradict each other.
@@ -58,6 +74,7 @@ class Broker:
         self.port: int | None = None
         """The TCP port that is bound."""
         self._log = log
+        self._shared = shared
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] | None = None
 
@@ -81,15 +98,21 @@ class Broker:
         if self._log is None:
             self._log = open_log(self.settings.log_level, self.settings.log_file)
         key = load_key(self.settings.key_path())
-        self._store: Store = SqliteStore(self.settings.database)
-        await self._store.open()
+        self._bus = _open_bus(self.settings, BrokerId(key.public)) if self._shared is None else self._shared.bus
+        self._store: Store = await _open_store(self.settings) if self._shared is None else self._shared.store
+        self._hints = Hints(self._bus)
+        self._heart = Heart(self._store, BrokerId(key.public), self._log, alone=self._bus is None)
         try:
+            await self._heart.join()
             self._build(key, self._log)
-            await self._restore_presence()
+            if self._bus is None:
+                await self._restore_presence()
             await self._listen()
+            if self._bus is not None and self._cluster is not None:
+                await self._bus.open(self._cluster.receive)
         except BaseException:
             await self._stop_tasks()
-            await self._store.close()
+            await self._close_store()
             raise
         self._core.log.info("started", broker=fingerprint(self.id), port=self.port, unix=self.settings.unix is not None)
         return self
@@ -107,8 +130,19 @@ class Broker:
         server.drain()
         await self._listener.close(timeout_s / 4)
         await self._stop_tasks()
-        await self._store.close()
+        await self._close_store()
         core.log.info("stopped")
+
+    async def _close_store(self) -> None:
+        """End as a node, tell the others, and close what this broker has opened."""
+        if self._bus is not None:  # alone, who was connected may come back without joining anew
+            with contextlib.suppress(LocalError):
+                await self._heart.leave()
+            self._hints.flush()
+            self._bus.publish(Gone())
+            await self._bus.close()
+        if self._shared is None:
+            await self._store.close()
 
     async def wait_failed(self) -> None:
         """Return never, or raise what ended one of the broker's own tasks."""
@@ -117,20 +151,22 @@ class Broker:
         await self._failed
 
     def _build(self, key: SigningKey, log: Log) -> None:
-        grants, metrics, broker = self.settings.limits, Metrics(), BrokerId(key.public)
-        directory = Directory(self._store)
+        grants, metrics, broker, alone = self.settings.limits, Metrics(), BrokerId(key.public), self._bus is None
+        clock = unix_millis if alone else self._heart.clock
+        directory, hints = Directory(self._store), self._hints
 
         def notice(event: str) -> Any:
-            return undelivered_notice(key, unix_millis, event)
+            return undelivered_notice(key, clock, event)
 
-        leasing = Leasing(self._store, directory, grants, metrics, unix_millis, self._spawn, notice)
-        acceptances = Acceptances(key, unix_millis)
+        announcer = Announcer(key, clock, grants, self._changed, alone=alone)
+        following = None if alone else Following(self._store, directory, announcer, key, clock, grants)
+        leasing = Leasing(self._store, directory, grants, metrics, clock, self._spawn, notice, hints)
+        acceptances = Acceptances(key, clock)
         shedding = Shedding(grants.answer_within_ms)
-        commits = Commits(self._store, leasing, acceptances, grants, metrics, unix_millis, shedding)
-        exchange = Exchange(commits, leasing, acceptances, grants, metrics, unix_millis, broker, shedding)
-        ordering = Ordering(
-            self._store, directory, key, self.settings.mesh_creation, grants, metrics, unix_millis, self._changed
-        )
+        commits = Commits(self._store, leasing, acceptances, grants, metrics, clock, shedding, following)
+        exchange = Exchange(commits, leasing, acceptances, grants, metrics, clock, broker, shedding)
+        creation = self.settings.mesh_creation
+        ordering = Ordering(self._store, directory, key, creation, grants, metrics, clock, announcer, following, hints)
         self._core = Core(
             key=key,
             grants=grants,
@@ -143,8 +179,11 @@ class Broker:
             addresses=AddressPolicy(grants),
             metrics=metrics,
             log=log,
-            clock=unix_millis,
+            clock=clock,
             spawn=self._spawn,
+            heart=self._heart,
+            hints=hints,
+            following=following,
         )
         self._members = Members(self._core)
         self._http = Http(self._core)
@@ -159,6 +198,38 @@ class Broker:
             self._clean_forever,
         ):
             self._spawn(work())
+        self._cluster = self._join_others(following)
+        if self._cluster is not None or not isinstance(self._store, SqliteStore):
+            self._spawn(self._heart.beat_forever(self._on_death, self._on_burial))
+
+    def _join_others(self, following: Following | None) -> Cluster | None:
+        """What is there only where there are other nodes."""
+        if following is None or self._bus is None:
+            return None
+        core = self._core
+        core.directory.revalidate = following.refresh
+        cluster = Cluster(
+            core.store,
+            self._bus,
+            core.directory,
+            following,
+            core.leasing,
+            core.id,
+            core.grants,
+            core.metrics,
+            core.clock,
+            core.spawn,
+        )
+        self._spawn(cluster.poll_forever())
+        return cluster
+
+    async def _on_death(self) -> None:
+        """The others have buried this node: its links have to come again, to whichever node they find."""
+        self._server.drain()
+
+    def _on_burial(self) -> None:
+        if self._cluster is not None:
+            self._cluster.look_soon()
 
     async def _listen(self) -> None:
         grants = self._core.grants
@@ -207,7 +278,7 @@ class Broker:
         """Delete what has no use any more: expired attestations, logs that never became ours."""
         while True:
             await asyncio.sleep(CLEANING_INTERVAL_S)
-            now, core = unix_millis(), self._core
+            now, core = self._core.clock(), self._core
             core.presence.forget_all_but({mesh.id for mesh in core.directory.loaded()})
             try:
                 await self._store.expire_attestations(now)
@@ -276,9 +347,24 @@ async def _serve(settings: Settings, started: Callable[[Broker], None]) -> None:
             raise LocalError("internal", type(failures[0]).__name__) from failures[0]
 
 
-def unix_millis() -> UnixMillis:
-    """This machine's clock."""
-    return UnixMillis(time.time_ns() // 1_000_000)
+async def _open_store(settings: Settings) -> Store:
+    store: Store
+    if settings.database is None or isinstance(settings.database, Path):
+        store = SqliteStore(settings.database)
+    else:
+        from claudemesh.broker.store.postgres import PostgresStore  # its driver is for those who have a server
+
+        store = PostgresStore(settings.database)
+    await store.open()
+    return store
+
+
+def _open_bus(settings: Settings, broker: BrokerId) -> Bus | None:
+    if settings.bus is None:
+        return None
+    from claudemesh.broker.bus.nats import NatsBus  # likewise
+
+    return NatsBus(settings.bus, broker)
 
 
 def _raise_file_limit() -> None:

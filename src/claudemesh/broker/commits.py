@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from claudemesh.broker.acceptance import Acceptances
 from claudemesh.broker.directory import KnownAttestation, Mesh
 from claudemesh.broker.fan_out import Delivered, PendingFanOut, Routes, mailboxes_of
+from claudemesh.broker.following import Following, versions_of
 from claudemesh.broker.leasing import Leasing
 from claudemesh.broker.links import AcceptedPostRow, AcceptedRow, Link
 from claudemesh.broker.metrics import Metrics
@@ -16,13 +17,15 @@ from claudemesh.broker.policy import Limits, Quota
 from claudemesh.broker.pushing import delivery, push_frames
 from claudemesh.broker.routing import Mailbox
 from claudemesh.broker.shedding import Shedding
-from claudemesh.broker.store.base import Acknowledgement, FannedOut, Store, Stored, Submission
+from claudemesh.broker.store.base import Acknowledgement, FannedOut, Outdated, Store, Stored, Submission, Version
 from claudemesh.errors import ClaudemeshError, LocalError
 from claudemesh.protocol.messages import Post, Refused, Send
 from claudemesh.types import Digest, MeshId, PeerId, UnixMillis
 
 STORAGE_RETRY_MS: Final = 5_000
 MAILBOX_RETRY_MS: Final = 60_000
+_ATTEMPTS: Final = 20
+"""How often a commit is tried that other nodes overtake; entries come singly, commits take milliseconds."""
 
 Acks = dict[tuple[Mesh, PeerId], list[int]]
 """Rows that were acknowledged, by mailbox."""
@@ -38,6 +41,8 @@ class Pending:
     submission: Submission
     attestation: KnownAttestation
     leased: Link | None
+    roster_seq: int
+    """How far its sender knew the roster when it was sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,12 @@ class Commits:
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         shedding: Shedding,
+        following: Following | None,
     ) -> None:
+        """`following` is there where other nodes may change what an envelope was admitted under."""
         self._store = store
         self._leasing = leasing
+        self._following = following
         self._routes = Routes(leasing, grants)
         self._acceptances = acceptances
         self._grants = grants
@@ -127,29 +135,60 @@ class Commits:
             self._push(link, rows)
         self._acceptances.settle()
 
-    async def _append(self, letters: list[Pending], now: UnixMillis) -> list[tuple[Pending, Stored]]:
+    async def _append(self, letters: Sequence[Pending], now: UnixMillis) -> list[tuple[Pending, Stored]]:
         try:
-            answers = await self._store.append([letter.submission for letter in letters], now)
+            for _ in range(_ATTEMPTS):
+                expected = self._versions(letter.mesh for letter in letters)
+                try:
+                    answers = await self._store.append([letter.submission for letter in letters], now, expected)
+                except Outdated as outdated:
+                    await self._look_again((letter.mesh for letter in letters), outdated)
+                    letters = self._still_deliverable(letters)
+                else:
+                    return list(zip(letters, answers, strict=True))
         except LocalError:
-            self._metrics.store_failures += 1
-            self._fail(letters)
-            return []
-        return list(zip(letters, answers, strict=True))
+            pass
+        self._metrics.store_failures += 1
+        self._fail(letters)
+        return []
 
     async def _fan_out(
         self, fan_outs: Sequence[PendingFanOut], quotas: dict[Mailbox, Quota], now: UnixMillis
     ) -> list[tuple[PendingFanOut, FannedOut]]:
         """Nothing is awaited between the look at the roster and the call of the store."""
         allowed = self._still_allowed(fan_outs)
+        failure = LocalError("disk", "other nodes change the mesh faster than a commit takes")
         try:
-            answers = await self._store.fan_out([self._routes.open(one, quotas) for one in allowed], now)
+            for _ in range(_ATTEMPTS):
+                expected = self._versions(one.mesh for one in allowed)
+                rows = [self._routes.open(one, quotas) for one in allowed]
+                try:
+                    answers = await self._store.fan_out(rows, now, expected)
+                except Outdated as outdated:
+                    self._undo(allowed)
+                    await self._look_again((one.mesh for one in allowed), outdated)
+                    allowed, quotas = self._still_allowed(allowed), {}
+                else:
+                    return list(zip(allowed, answers, strict=True))
         except LocalError as error:
-            self._metrics.store_failures += 1
-            for one in allowed:
-                self._routes.undo(one)
-            self._fail_fan_outs(allowed, error)
-            return []
-        return list(zip(allowed, answers, strict=True))
+            failure = error
+        self._metrics.store_failures += 1
+        self._undo(allowed)
+        self._fail_fan_outs(allowed, failure)
+        return []
+
+    def _versions(self, meshes: Iterable[Mesh]) -> dict[MeshId, Version] | None:
+        """At which versions the store has to have these meshes; None where nobody else writes."""
+        return None if self._following is None else versions_of(meshes)
+
+    async def _look_again(self, meshes: Iterable[Mesh], outdated: Outdated) -> None:
+        if self._following is not None:
+            for mesh in {mesh for mesh in meshes if mesh.id in outdated.meshes}:
+                await self._following.refresh(mesh)
+
+    def _undo(self, fan_outs: Sequence[PendingFanOut]) -> None:
+        for one in fan_outs:
+            self._routes.undo(one)
 
     async def _delete(self, acks: Acks, now: UnixMillis) -> Acks:
         """Delete acknowledged rows; returns those that the store cannot delete now."""
@@ -187,6 +226,19 @@ class Commits:
                 admitted.append(letter)
         return admitted
 
+    def _still_deliverable(self, letters: Sequence[Pending]) -> list[Pending]:
+        """Refuse what another node's entries have overtaken."""
+        admitted = []
+        for letter in letters:
+            roster, to = letter.mesh.roster, letter.mailbox.peer
+            if not roster.is_active(letter.link.peer) or not roster.is_active(to):
+                self._reject(letter, "unknown_peer", None)
+            elif letter.mesh.rekeys.get(to, -1) > letter.roster_seq:
+                self._reject(letter, "stale_roster", None)
+            else:
+                admitted.append(letter)
+        return admitted
+
     def _still_allowed(self, fan_outs: Sequence[PendingFanOut]) -> list[PendingFanOut]:
         """Refuse what was overtaken by a change of its channel's members."""
         admitted = []
@@ -220,8 +272,7 @@ class Commits:
         if pending.submission.not_before is not None:
             self._leasing.scheduled()
         else:
-            pending.mailbox.wait()
-            self._leasing.pump(pending.mesh, pending.mailbox)
+            self._leasing.waits(pending.mesh, pending.mailbox)
 
     def _push(self, link: Link, rows: list[Delivered]) -> None:
         known = {one.attestation.digest: one.statement for one, _ in rows}

@@ -8,10 +8,12 @@ from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from claudemesh.broker.policy import Limits
+from claudemesh.broker.store.url import DatabaseUrl
 from claudemesh.errors import UsageError
 from claudemesh.transport.frames import PATH
 
 DEFAULT_PORT: Final = 7900
+BUS_SCHEMES: Final = ("nats", "tls")
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -45,14 +47,16 @@ class Listen:
 class Settings:
     """Everything an operator can choose.
 
-    `database` None keeps everything in memory: for tests and for nothing else. `origins` are the URLs
+    `database` None keeps everything in memory: for tests and for nothing else. `bus` is there where other nodes use
+    the same database. `origins` are the URLs
     that this broker answers for; the first one is used where the request names no known host.
     """
 
     listen: Listen | None = None
     unix: Path | None = None
-    database: Path | None = None
+    database: Path | DatabaseUrl | None = None
     key: Path | None = None
+    bus: str | None = field(default=None, repr=False)
     origins: tuple[str, ...] = ()
     mesh_creation: Literal["open", "closed"] = "open"
     trust_forwarded_for: bool = False
@@ -70,6 +74,8 @@ class Settings:
             raise UsageError("usage", "nothing to listen on: give --listen or --unix")
         if self.unix is not None and sys.platform == "win32":
             raise UsageError("usage", "this platform has no Unix sockets for brokers")
+        self.key_path()
+        self._check_bus()
         for origin in self.origins:
             parts = urlsplit(origin)
             if parts.scheme not in ("ws", "wss") or not parts.netloc or parts.path != PATH or len(origin) > 400:
@@ -82,10 +88,26 @@ class Settings:
             )
 
     def key_path(self) -> Path | None:
-        """Where the broker's key is; None for a key that lives as long as the process."""
-        if self.key is not None:
+        """Where the broker's key is; None for a key that lives as long as the process; raises as `check`."""
+        if self.key is not None or self.database is None:
             return self.key
-        return None if self.database is None else self.database.with_name(self.database.name + ".key")
+        if isinstance(self.database, Path):
+            return self.database.with_name(self.database.name + ".key")
+        raise UsageError("usage", "a PostgreSQL database has no place for the signing key: give --key FILE")
+
+    def _check_bus(self) -> None:
+        if self.bus is None:
+            return
+        if self.database is None or isinstance(self.database, Path):
+            raise UsageError(
+                "usage",
+                "--bus is for several nodes that share a database: give --database postgresql://…"
+                " (a SQLite file has one broker, which needs no bus)",
+            )
+        for url in self.bus.split(","):
+            parts = urlsplit(url)
+            if parts.scheme not in BUS_SCHEMES or not parts.hostname:
+                raise UsageError("usage", "--bus takes nats://HOST:PORT or tls://HOST:PORT, several with commas")
 
 
 class Origins:
@@ -114,9 +136,17 @@ class Origins:
         return self._by_host.get((host or "").lower(), self._first)
 
 
-def parse_database(url: str) -> Path:
-    """The file that `sqlite:///FILE` names (four slashes for an absolute path), or raise `UsageError`."""
+def parse_database(url: str) -> Path | DatabaseUrl:
+    """The file that `sqlite:///FILE` names (four slashes for an absolute path), or a `postgresql://` URL.
+
+    Raises:
+        UsageError: It is neither; the text of a URL, which may hold a password, is not repeated.
+    """
+    if urlsplit(url).scheme in ("postgresql", "postgres"):
+        return DatabaseUrl(url)
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path:
-        raise UsageError("usage", f"--database takes sqlite:///FILE, not {url[:80]!r}")
+        raise UsageError(
+            "usage", f"--database takes sqlite:///FILE or postgresql://…, not {url.partition(':')[0][:40]!r}"
+        )
     return Path(path)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from claudemesh.broker.directory import Directory
 from claudemesh.broker.exchange import Exchange
+from claudemesh.broker.following import Following
+from claudemesh.broker.heart import Heart
+from claudemesh.broker.hints import Hints
 from claudemesh.broker.leasing import Leasing, Spawn
 from claudemesh.broker.logs import Log
 from claudemesh.broker.metrics import Metrics
@@ -33,6 +36,15 @@ class Core:
     log: Log
     clock: Callable[[], UnixMillis]
     spawn: Spawn
+    heart: Heart
+    hints: Hints
+    following: Following | None
+    """There when other nodes use the store too."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else uses the store: what is in memory is the truth then."""
+        return self.following is None
 
     @property
     def id(self) -> BrokerId:

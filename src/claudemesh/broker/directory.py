@@ -7,7 +7,7 @@ never signs two heads for one length.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -34,7 +34,7 @@ _REKEY: Final = '"op":"rekey"'
 
 encode_statement: Final = msgspec.json.Encoder().encode
 _decode_entry: Final = msgspec.json.Decoder(Entry).decode
-_decode_statement: Final = msgspec.json.Decoder(Statement).decode
+decode_statement: Final = msgspec.json.Decoder(Statement).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Mesh:
     head: Statement | None = None
     head_seq: int = -1
     head_at: int = 0
+    wishes: int = 0
+    """How often the subscriptions had changed when they were read."""
     used: int = 0
     """Tasks that work on it now: it is not forgotten meanwhile."""
 
@@ -91,6 +93,16 @@ class Mesh:
             self.head_seq, self.head_at = roster.seq, now
         return self.head
 
+    def keep_head(self, head: Statement, seq: int, at: UnixMillis) -> None:
+        """Hand this one out from now on; the roster ends at `seq` before anything else runs."""
+        self.head, self.head_seq, self.head_at = head, seq, at
+
+    def kept_head(self) -> Statement:
+        """The signed head that the store keeps for where the roster ends: the only one for that length."""
+        if self.head is None or self.head_seq != self.roster.seq:
+            raise AssertionError("the roster has moved without its signed head")
+        return self.head
+
     def remember(self, known: KnownAttestation, now: UnixMillis) -> None:
         """Keep an attestation at hand; the store has it too."""
         if len(self.attestations) >= MAX_CACHED_ATTESTATIONS:
@@ -99,11 +111,16 @@ class Mesh:
         self.attestations[known.attestation.digest] = known
 
 
+Revalidate = Callable[[Mesh], Awaitable[bool]]
+
+
 class Directory:
     """Finds and keeps meshes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.revalidate: Revalidate | None = None
+        """Where several nodes write: brings a mesh up to date; returns false when it is not held any more."""
         self._meshes: OrderedDict[MeshId, Mesh] = OrderedDict()
         self._loading: dict[MeshId, asyncio.Task[Mesh | None]] = {}
 
@@ -124,6 +141,8 @@ class Directory:
         known = self._meshes.get(mesh)
         if known is not None:
             self._meshes.move_to_end(mesh)
+            if self.revalidate is not None and not await self.revalidate(known):
+                return None
             return known
         task = self._loading.get(mesh)
         if task is None:
@@ -180,6 +199,8 @@ class Directory:
         if roster.mesh is None:
             return None
         mesh = Mesh(mesh_id, roster, rekeys, Subscriptions(await self._store.subscriptions(mesh_id)))
+        if self.revalidate is not None and not await self.revalidate(mesh):
+            return None
         self._meshes[mesh_id] = mesh
         self._evict()
         return mesh
@@ -191,6 +212,10 @@ class Directory:
             raws += page
             if len(page) < _PAGE:
                 break
+        return await self.fold(raws)
+
+    async def fold(self, raws: Sequence[bytes]) -> tuple[Roster, dict[PeerId, int]]:
+        """Entries that the store has, as a roster, with the last rekey of each peer."""
         # A thread, so that a long log does not hold up the links of other meshes.
         return await asyncio.to_thread(_fold, raws) if len(raws) > _PAGE // 10 else _fold(raws)
 
@@ -201,17 +226,28 @@ class Directory:
 
 
 def _fold(raws: Sequence[bytes]) -> tuple[Roster, dict[PeerId, int]]:
-    entries = [_decode_entry(raw) for raw in raws]
-    rekeys = {}
-    for seq, entry in enumerate(entries):
-        if _REKEY in entry.b:  # canonical JSON: this text stands nowhere but in that operation
-            rekeys[PeerId(msgspec.json.decode(entry.b)["by"])] = seq
-    return Roster.restore(entries), rekeys
+    entries = decode_entries(raws)
+    return Roster.restore(entries), rekeys_in(entries, 0)
+
+
+def rekeys_in(entries: Iterable[Entry], first_seq: int) -> dict[PeerId, int]:
+    """Of each peer that has made a new box key in `entries` the seq of the last time."""
+    # Canonical JSON: this text stands nowhere but in that operation.
+    return {
+        PeerId(msgspec.json.decode(entry.b)["by"]): seq
+        for seq, entry in enumerate(entries, first_seq)
+        if _REKEY in entry.b
+    }
+
+
+def decode_entries(raws: Iterable[bytes]) -> list[Entry]:
+    """Entries as the store has them."""
+    return [_decode_entry(raw) for raw in raws]
 
 
 def _read_attestation(raw: bytes, mesh: MeshId) -> KnownAttestation | None:
     try:
-        attestation = identity.open_attestation(_decode_statement(raw))
+        attestation = identity.open_attestation(decode_statement(raw))
     except (ClaudemeshError, msgspec.DecodeError):
         return None
     return KnownAttestation(attestation, raw) if attestation.mesh == mesh else None

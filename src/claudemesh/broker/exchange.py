@@ -212,7 +212,7 @@ class Exchange:
         link.unanswered += 1
         self._pending_rows += 1
         self._pending_bytes += size
-        self._pending.append(Pending(link, mesh, mailbox, submission, known, leased))
+        self._pending.append(Pending(link, mesh, mailbox, submission, known, leased, message.rs))
         self._rouse()
 
     def _enqueue_fan_out(self, pending: PendingFanOut, recipients: int) -> None:

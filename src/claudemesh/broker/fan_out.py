@@ -136,6 +136,7 @@ class Routes:
         """Nothing was stored."""
         for mailbox, link in one.routes:
             self._wait(one, mailbox, link)
+        one.routes.clear()
 
     def _wait(self, one: PendingFanOut, mailbox: Mailbox, link: Link | None) -> None:
         if link is not None:
@@ -143,8 +144,7 @@ class Routes:
         elif one.not_before is None:
             mailbox.uncommitted -= 1
         if one.not_before is None:
-            mailbox.wait()
-            self._leasing.pump(one.mesh, mailbox)
+            self._leasing.waits(one.mesh, mailbox)
 
 
 def message_cost(recipients: int, burst: int) -> int:

@@ -1,10 +1,11 @@
 """Fills open links from mailboxes in the store: backlogs, scheduled envelopes, expiry (docs/spec/broker.md §4)."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from claudemesh.broker.directory import Directory, Mesh
+from claudemesh.broker.hints import Hints
 from claudemesh.broker.links import Link
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
@@ -13,7 +14,7 @@ from claudemesh.broker.routing import Mailbox
 from claudemesh.broker.store.base import Leased, Notice, Store, Undelivered
 from claudemesh.errors import LocalError
 from claudemesh.protocol.messages import Closing
-from claudemesh.types import UnixMillis
+from claudemesh.types import MeshId, PeerId, UnixMillis
 
 FIRST_LEASE_ROWS: Final = 4
 LEASE_ROWS: Final = 64
@@ -41,6 +42,7 @@ class Leasing:
         clock: Callable[[], UnixMillis],
         spawn: Spawn,
         notice: Callable[[str], Notice],
+        hints: Hints,
     ) -> None:
         self._store = store
         self._directory = directory
@@ -49,6 +51,7 @@ class Leasing:
         self._clock = clock
         self._spawn = spawn
         self._notice = notice
+        self._hints = hints
         self._stalled: set[tuple[Mesh, Mailbox]] = set()
         self._unreleased: set[Link] = set()
         self._due_changed = asyncio.Event()
@@ -59,8 +62,30 @@ class Leasing:
             mailbox.leasing = True
             self._spawn(self._drain(mesh, mailbox))
 
+    def waits(self, mesh: Mesh, mailbox: Mailbox) -> None:
+        """The store has a row for this mailbox that no link holds: here or on another node one may take it."""
+        mailbox.wait()
+        self._hints.waiting(mesh.id, (mailbox.peer,))
+        self.pump(mesh, mailbox)
+
+    def look(self, mesh_id: MeshId, peers: Iterable[PeerId]) -> None:
+        """Rows may wait in these mailboxes that another node has stored, or let go."""
+        mesh = self._directory.cached(mesh_id)
+        if mesh is None:
+            return
+        for peer in peers:
+            mailbox = mesh.mailboxes.get(peer)
+            if mailbox is not None:
+                mailbox.wait()
+                self.pump(mesh, mailbox)
+
     def scheduled(self) -> None:
         """An envelope with a `not_before` was stored."""
+        self._hints.scheduled()
+        self.look_for_due()
+
+    def look_for_due(self) -> None:
+        """The next envelope may be due earlier than it seemed."""
         self._due_changed.set()
 
     def settle(self, link: Link, mailbox: Mailbox) -> None:
@@ -81,13 +106,12 @@ class Leasing:
         """Rows were leased to a link while it ended."""
         self._unreleased.add(link)
 
-    def undelivered(self, mesh: Mesh, letters: Sequence[Undelivered]) -> None:
+    def undelivered(self, mesh: MeshId, letters: Sequence[Undelivered]) -> None:
         """Notices were put into the mailboxes of the senders of `letters`."""
-        for sender in {letter.sender for letter in letters}:
-            mailbox = mesh.mailboxes.get(sender)
-            if mailbox is not None:
-                mailbox.wait()
-                self.pump(mesh, mailbox)
+        senders = {letter.sender for letter in letters}
+        if senders:
+            self._hints.waiting(mesh, senders)
+            self.look(mesh, senders)
 
     async def retry_forever(self) -> None:
         """Once a second: what the store or a slow reader held up."""
@@ -136,17 +160,15 @@ class Leasing:
         except LocalError:
             self._metrics.store_failures += 1
             self._unreleased.add(link)
+            self.pump(mesh, mailbox)
         else:
-            mailbox.wait()
-        self.pump(mesh, mailbox)
+            self.waits(mesh, mailbox)
 
     async def _expire_some(self) -> int:
         expired = await self._store.expire(self._clock(), EXPIRE_ROWS, self._notice("expired"))
         self._metrics.envelopes_expired += expired.rows
         for mesh_id in {letter.mesh for letter in expired.letters}:
-            mesh = self._directory.cached(mesh_id)
-            if mesh is not None:
-                self.undelivered(mesh, [letter for letter in expired.letters if letter.mesh == mesh_id])
+            self.undelivered(mesh_id, [letter for letter in expired.letters if letter.mesh == mesh_id])
         return expired.rows
 
     async def _lease_due(self, rung: UnixMillis) -> UnixMillis:
@@ -157,10 +179,7 @@ class Leasing:
             await asyncio.sleep(RETRY_S)
             return rung
         for mesh_id, peer in due:
-            mesh = self._directory.cached(mesh_id)
-            if mesh is not None and peer in mesh.mailboxes:
-                mesh.mailboxes[peer].wait()
-                self.pump(mesh, mesh.mailboxes[peer])
+            self.look(mesh_id, (peer,))
         return now
 
     async def _drain(self, mesh: Mesh, mailbox: Mailbox) -> None:

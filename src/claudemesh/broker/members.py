@@ -1,14 +1,13 @@
 """Links of members: opening, ending, and what a change of the roster does to them (docs/spec/broker.md §2, §5)."""
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, cast
 
+from claudemesh.broker.announcing import MOVE_GRACE_MS, Change, close_removed
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import KnownAttestation, Mesh, encode_statement
 from claudemesh.broker.links import Link, Outlet, open_window
-from claudemesh.broker.notices import broadcast, undelivered_notice
-from claudemesh.broker.ordering import MOVE_GRACE_MS, Change, close_removed
+from claudemesh.broker.notices import presence_event, show, undelivered_notice
 from claudemesh.broker.policy import link_bucket, request_bucket
 from claudemesh.broker.presence import Connected
 from claudemesh.broker.store.base import AuditEvent, LinkId, SessionRow
@@ -18,10 +17,12 @@ from claudemesh.protocol.audit_rows import REASONS, EventType, Reason
 from claudemesh.protocol.link import BrokerLink, HelloReceived
 from claudemesh.protocol.message_rules import PEER_CAPABILITY
 from claudemesh.protocol.messages import Closing
-from claudemesh.types import ChannelId, PeerId, UnixMillis
+from claudemesh.types import ChannelId, MeshId, PeerId, UnixMillis
 
 TOUCH_INTERVAL_MS: Final = 15_000
 AUDIT_INTERVAL_MS: Final = 60_000
+DEPART_INTERVAL_MS: Final = 5_000
+DEPART_ROWS: Final = 1_000
 
 
 class Members:
@@ -29,9 +30,7 @@ class Members:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._numbers: Iterator[int] = itertools.count(core.clock() << 10)
-        """Larger than any number of an earlier process, whose links may still stand in the store."""
-        self._touched_at = self._audited_at = core.clock()
+        self._touched_at = self._audited_at = self._departed_at = core.clock()
 
     async def open(self, received: HelloReceived, proto: BrokerLink, outlet: Outlet) -> tuple[Mesh, Link]:
         """Admit a member's link; when this returns, `hello_ack`, the roster and the first pushes are on their way.
@@ -68,7 +67,7 @@ class Members:
             self._check_member(mesh, hello.member)
             link = self._attach(mesh, received, outlet)
             link.seen_head = sth
-        await self._record(link, received)
+        await self._record(mesh, link, received)
         return mesh, link
 
     async def ended(self, mesh: Mesh, link: Link, silent: bool) -> None:
@@ -78,7 +77,7 @@ class Members:
         mesh.links.pop(link.id, None)
         now = core.clock()
         core.presence.link_closed(link.mesh, link.peer, link.id, link.heard_at, now)
-        if silent and core.presence.link_silent(link.mesh, link.peer):
+        if silent and core.presence.link_silent(link.mesh, link.peer) and core.is_alone:
             self._tell(mesh, "peer_left", link.peer, "lost")
         if link.audit_reason != "draining":  # the next process learns from the store who will come back
             try:
@@ -92,7 +91,10 @@ class Members:
         core, mesh = self._core, change.mesh
         close_removed(change)
         for peer in change.removed:
-            if core.presence.removed(mesh.id, peer):
+            was_present = core.presence.removed(mesh.id, peer)
+            if not core.is_alone:
+                core.spawn(self._depart(mesh, peer))
+            elif was_present:
                 self._tell(mesh, "peer_left", peer, "revoked")
             mesh.subscriptions.forget(peer)
             core.spawn(self._drop_mailbox(mesh, peer))
@@ -105,13 +107,19 @@ class Members:
     async def sweep(self) -> None:
         """Once a second: who has left, and which presence leases to renew in the store."""
         core, now = self._core, self._core.clock()
-        for mesh_id, peer in core.presence.left(now):
+        gone = core.presence.left(now)
+        if not core.is_alone:
+            gone = await self._departed(now)
+        for mesh_id, peer in gone:
             mesh = core.directory.cached(mesh_id)
             if mesh is not None:
                 self._tell(mesh, "peer_left", peer, "lost")
         for mesh in core.directory.loaded():
             for link in [link for link in mesh.links.values() if link.leaving_at is not None]:
                 core.leasing.settle(link, mesh.mailbox(link.peer))
+        statuses = core.presence.take_statuses()
+        if statuses and not core.is_alone:
+            await core.store.set_statuses(statuses)
         if now - self._touched_at >= TOUCH_INTERVAL_MS:
             since, self._touched_at = self._touched_at, now
             links = [
@@ -146,7 +154,7 @@ class Members:
         restricted = _is_restricted(attestation)
         self._make_room(_restricted_links(mesh, mailbox.peer) if restricted else mailbox.links, attestation.session)
         link = Link(
-            id=LinkId(next(self._numbers)),
+            id=core.heart.next_link(),
             mesh=mesh.id,
             peer=mailbox.peer,
             session=attestation.session,
@@ -160,7 +168,7 @@ class Members:
         if mesh.has_moved(core.id):
             link.leaving_at = UnixMillis(now + MOVE_GRACE_MS)
         mesh.links[link.id] = link
-        if core.presence.link_opened(mesh.id, link.peer, now):
+        if core.presence.link_opened(mesh.id, link.peer, now) and core.is_alone:
             self._tell(mesh, "peer_joined", link.peer)
         message = received.message
         core.presence.announce(
@@ -184,8 +192,8 @@ class Members:
         self._core.metrics.links_replaced += 1
         link.close(Closing(code="replaced"), audit_reason="replaced")
 
-    async def _record(self, link: Link, received: HelloReceived) -> None:
-        """Presence in the store is for after a restart: that it cannot be written ends no link."""
+    async def _record(self, mesh: Mesh, link: Link, received: HelloReceived) -> None:
+        """Presence in the store is for after a restart and for other nodes: that it cannot be written ends no link."""
         message, now = received.message, self._core.clock()
         row = SessionRow(
             mesh=link.mesh,
@@ -200,9 +208,40 @@ class Members:
             cwd=message.cwd,
         )
         try:
-            await self._core.store.set_presence([row])
+            before = await self._core.store.take_over(row)
+            if not self._core.is_alone:
+                await self._arrive(mesh, link, before)
         except LocalError:
             self._core.metrics.store_failures += 1
+
+    async def _arrive(self, mesh: Mesh, link: Link, before: LinkId | None) -> None:
+        """The session of a link may have had another one elsewhere: what that had leased waits again."""
+        core = self._core
+        if before is not None:
+            core.hints.superseded(mesh.id, before)
+            core.leasing.waits(mesh, mesh.mailbox(link.peer))
+        if await core.store.arrive(mesh.id, link.peer):
+            self._tell(mesh, "peer_joined", link.peer)
+
+    async def _depart(self, mesh: Mesh, peer: PeerId) -> None:
+        """A peer was revoked, which every node learns: one of them tells that it has left."""
+        try:
+            if await self._core.store.depart(mesh.id, peer):
+                self._tell(mesh, "peer_left", peer, "revoked")
+        except LocalError:
+            self._core.metrics.store_failures += 1
+
+    async def _departed(self, now: UnixMillis) -> list[tuple[MeshId, PeerId]]:
+        """Peers that no node has had a link of for the grace; each node asks, and each peer is told of once."""
+        core = self._core
+        if now - self._departed_at < DEPART_INTERVAL_MS:
+            return []
+        self._departed_at = now
+        before = UnixMillis(now - core.grants.rejoin_grace_ms)
+        gone = await core.store.depart_absent(before, DEPART_ROWS)
+        for mesh_id in {mesh_id for mesh_id, _ in gone}:
+            await core.directory.find(mesh_id)  # who is told has links here, or hears it from the bus
+        return gone
 
     async def _drop_mailbox(self, mesh: Mesh, peer: PeerId) -> None:
         core = self._core
@@ -212,7 +251,7 @@ class Members:
         except LocalError:
             core.metrics.store_failures += 1  # the rows expire
             return
-        core.leasing.undelivered(mesh, letters)
+        core.leasing.undelivered(mesh.id, letters)
 
     async def _drop_channel(self, mesh: Mesh, peer: PeerId, channel: ChannelId) -> None:
         try:
@@ -224,7 +263,10 @@ class Members:
         """Announce that a peer joined or left; the audit log gets the same event."""
         core, now = self._core, self._core.clock()
         grants = core.grants
-        broadcast(mesh, event, peer, core.key, now, grants.presence_fanout_links, grants.buffered_bytes)
+        if len(mesh.links) <= grants.presence_fanout_links and (mesh.links or not core.is_alone):
+            statement = presence_event(mesh.id, event, peer, core.key, now)
+            show(mesh, peer, statement, grants.presence_fanout_links, grants.buffered_bytes)
+            core.hints.said(mesh.id, peer, statement)
         kind: EventType = "connect" if event == "peer_joined" else "disconnect"
         core.spawn(self._audit([AuditEvent(mesh=mesh.id, event_type=kind, actor=peer, reason=reason)]))
 

@@ -9,6 +9,7 @@ from claudemesh.broker.directory import Mesh, encode_statement
 from claudemesh.broker.store.base import Notice, Undelivered
 from claudemesh.crypto import statements
 from claudemesh.crypto.primitives import SigningKey
+from claudemesh.crypto.statements import Statement
 from claudemesh.protocol.codec import encode_message
 from claudemesh.protocol.messages import Sys
 from claudemesh.types import MeshId, PeerId, UnixMillis
@@ -24,23 +25,20 @@ def undelivered_notice(key: SigningKey, clock: Callable[[], UnixMillis], event: 
     return make
 
 
-def broadcast(
-    mesh: Mesh, event: str, peer: PeerId, key: SigningKey, now: UnixMillis, max_links: int, max_buffered: int
-) -> None:
-    """Tell the other peers of a mesh that one has joined or left.
+def presence_event(mesh: MeshId, event: str, peer: PeerId, key: SigningKey, now: UnixMillis) -> Statement:
+    """The statement that a peer has joined or left."""
+    return statements.sign_statement({"v": 1, "mesh": mesh, "at": now, "ev": event, "who": peer}, "sys", key)
+
+
+def show(mesh: Mesh, peer: PeerId, statement: Statement, max_links: int, max_buffered: int) -> None:
+    """Show the other peers of a mesh what is said about one of them.
 
     A mesh with more links than `max_links` is not told: everybody who connects would cost a frame for
     everybody who is there. Its peers ask with `list_peers`.
     """
     if not mesh.links or len(mesh.links) > max_links:
         return
-    frame = sys_frame(mesh.id, event, peer, key, now)
+    frame = encode_message(Sys(st=statement))
     for link in list(mesh.links.values()):
         if link.peer != peer and link.outlet.buffered() <= max_buffered:
             link.outlet.write(frame)
-
-
-def sys_frame(mesh: MeshId, event: str, peer: PeerId, key: SigningKey, now: UnixMillis) -> bytes:
-    """One transient `sys` frame."""
-    body = {"v": 1, "mesh": mesh, "at": now, "ev": event, "who": peer}
-    return encode_message(Sys(st=statements.sign_statement(body, "sys", key)))

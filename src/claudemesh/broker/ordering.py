@@ -4,46 +4,29 @@ The broker checks what every peer checks and decides nothing but the order. An e
 the roster in memory moves, so neither a signed head nor an admission ever runs ahead of the store.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 import msgspec
 
+from claudemesh.broker.announcing import Announcer, Changing
 from claudemesh.broker.directory import Directory, Mesh, encode_statement
+from claudemesh.broker.following import Following
+from claudemesh.broker.hints import Hints
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.pushing import MAX_PAGE_BYTES, log_frame
-from claudemesh.broker.store.base import Store
-from claudemesh.broker.subscriptions import is_member
+from claudemesh.broker.store.base import HeadRow, Store
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import BadSignature, LocalError, Malformed, Refused, RosterRefused
 from claudemesh.protocol import limits
-from claudemesh.protocol.messages import Closing
+from claudemesh.protocol.heads import sign_head
 from claudemesh.protocol.roster import Checked, Entry, Roster, entry_digest
-from claudemesh.transport.frames import POLICY_VIOLATION
-from claudemesh.types import BrokerId, ChannelId, MeshId, PeerId, UnixMillis
-
-ANNOUNCE_DELAY_S: Final = 0.01
-"""Entries that are appended this close together are announced in one frame."""
-MOVE_GRACE_MS: Final = 30_000
-"""How long a link of a mesh that has moved may go on fetching its mailbox."""
+from claudemesh.types import BrokerId, Digest, MeshId, PeerId, UnixMillis
 
 Uploader = Literal["member", "claimant", "founder"]
 _encode_entry: Final = msgspec.json.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What an append did, for those who have to act on it."""
-
-    mesh: Mesh
-    removed: tuple[PeerId, ...]
-    """Peers that are not active any more."""
-    left: tuple[tuple[PeerId, ChannelId], ...] = ()
-    """Peers that are not in a channel any more."""
 
 
 class Ordering:
@@ -58,7 +41,9 @@ class Ordering:
         grants: Limits,
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
-        on_change: Callable[[Change], None],
+        announcer: Announcer,
+        following: Following | None,
+        hints: Hints,
     ) -> None:
         self._store = store
         self._directory = directory
@@ -68,7 +53,9 @@ class Ordering:
         self._grants = grants
         self._metrics = metrics
         self._clock = clock
-        self._on_change = on_change
+        self._announcer = announcer
+        self._following = following
+        self._hints = hints
 
     async def append(self, mesh: Mesh, entries: Sequence[Entry], uploader: Uploader, actor: PeerId | None) -> int:
         """Append all of `entries` or none.
@@ -81,18 +68,18 @@ class Ordering:
             LocalError: The store failed; nothing was appended.
         """
         async with mesh.appending:
-            before = set(mesh.roster.members) if _removes(entries) else set()
-            active = {peer for peer in before if mesh.roster.is_active(peer)}
+            if self._following is not None and not await self._following.look(mesh):
+                raise Refused("unknown_mesh")
+            changing = Changing(mesh, entries)
             if len(entries) == 1:
                 await self._append_one(mesh, entries[0], uploader, actor)
             else:
                 await self._append_many(mesh, entries, uploader, actor)
-            removed = tuple(peer for peer in active if not mesh.roster.is_active(peer))
-            left = tuple(pair for pair in _departures(entries) if not is_member(mesh.roster, pair[1], pair[0]))
-            self._announce_soon(mesh, [_encode_entry(entry) for entry in entries])
+            seq = mesh.roster.seq
+            self._announcer.announce(mesh, entries, changing.result())
+        self._hints.moved(mesh.id)
         self._metrics.entries_appended += len(entries)
-        self._on_change(Change(mesh, removed, left))
-        return mesh.roster.seq
+        return seq
 
     async def admit(self, mesh: Mesh, entries: Sequence[Entry], claimed: str) -> int:
         """Append the one entry that the holder of a claimed key may append; raises as `append`.
@@ -132,7 +119,7 @@ class Ordering:
         wait_ms = may_create()
         if wait_ms:
             raise Refused("rate_limited", retry_after_ms=wait_ms)
-        if not await self._commit(mesh, entries, -1, None, self._holds(mesh, checked)):
+        if not await self._commit(mesh, entries, mesh.roster.head, -1, None, self._holds(mesh, checked)):
             raise Refused("cas")
         self._note(mesh, checked)
         self._metrics.entries_appended += len(entries)
@@ -167,14 +154,13 @@ class Ordering:
 
     def head(self, mesh: Mesh) -> Statement:
         """The signed head, not older than a minute."""
-        return mesh.signed_head(self._key, self._clock(), self._grants.head_interval_ms)
+        return self._announcer.head(mesh)
 
     async def _append_one(self, mesh: Mesh, entry: Entry, uploader: Uploader, actor: PeerId | None) -> None:
         roster = mesh.roster
         checked = self._check(roster, entry, uploader, self._clock(), first=True)
-        if not await self._commit(mesh, [entry], roster.seq, actor, self._holds(mesh, [checked])):
-            await self._directory.reload(mesh)
-            raise Refused("cas")
+        if not await self._commit(mesh, [entry], checked.digest, roster.seq, actor, self._holds(mesh, [checked])):
+            await self._overtaken(mesh)
         roster.advance(checked)
         mesh.spare = None
         self._note(mesh, [checked])
@@ -191,9 +177,8 @@ class Ordering:
         copy = mesh.spare or (await self._directory.restore(mesh.id))[0]
         mesh.spare = None  # until it is known to be right again
         checked = self._fold(copy, entries, uploader, now)
-        if not await self._commit(mesh, entries, mesh.roster.seq, actor, self._holds(mesh, checked)):
-            await self._directory.reload(mesh)
-            raise Refused("cas")
+        if not await self._commit(mesh, entries, copy.head, mesh.roster.seq, actor, self._holds(mesh, checked)):
+            await self._overtaken(mesh)
         mesh.roster, last = copy, mesh.roster
         for one in checked:
             last.advance(one)
@@ -206,7 +191,7 @@ class Ordering:
         seq = mesh.roster.seq
         try:
             checked = self._fold(mesh.roster, entries, uploader, self._clock())
-            stored = await self._commit(mesh, entries, seq, actor, self._holds(mesh, checked))
+            stored = await self._commit(mesh, entries, mesh.roster.head, seq, actor, self._holds(mesh, checked))
         except (Refused, LocalError):
             if mesh.roster.seq != seq:
                 await self._directory.reload(mesh)
@@ -243,9 +228,28 @@ class Ordering:
             raise Refused("invalid", "time_back the entry is dated before now; check the clock")
         return checked
 
-    async def _commit(self, mesh: Mesh, entries: Sequence[Entry], seq: int, actor: PeerId | None, served: bool) -> bool:
-        raws = [_encode_entry(entry) for entry in entries]
-        return await self._store.append_entries(mesh.id, seq, raws, self._clock(), actor=actor, served=served)
+    async def _commit(
+        self, mesh: Mesh, entries: Sequence[Entry], head: Digest, seq: int, actor: PeerId | None, served: bool
+    ) -> bool:
+        """Store entries after `seq`, and with them the only signed head that there will be for where they end.
+
+        When this returns True, the roster in memory has to be moved before anything else is awaited.
+        """
+        raws, now, end = [_encode_entry(entry) for entry in entries], self._clock(), seq + len(entries)
+        signed = sign_head(mesh.id, end, head, now, self._key)
+        row = HeadRow(end, now, encode_statement(signed))
+        stored = await self._store.append_entries(mesh.id, seq, raws, now, actor=actor, served=served, head=row)
+        if stored:
+            mesh.keep_head(signed, end, now)
+        return stored
+
+    async def _overtaken(self, mesh: Mesh) -> NoReturn:
+        """Somebody else appended first."""
+        if self._following is None:
+            await self._directory.reload(mesh)
+        else:
+            await self._following.look(mesh)
+        raise Refused("cas", f"the roster ends at {mesh.roster.seq}")
 
     def _holds(self, mesh: Mesh, checked: Sequence[Checked]) -> bool:
         """Whether the roster names this broker, or named it once: then the log is kept for those who ask."""
@@ -256,55 +260,6 @@ class Ordering:
         for one in checked:
             if one.op == "rekey":
                 mesh.rekeys[PeerId(one.body["by"])] = one.seq
-
-    def _announce_soon(self, mesh: Mesh, raws: list[bytes]) -> None:
-        if not mesh.unannounced:
-            asyncio.get_running_loop().call_later(ANNOUNCE_DELAY_S, self._announce, mesh)
-        mesh.unannounced += raws
-
-    def _announce(self, mesh: Mesh) -> None:
-        raws, mesh.unannounced = mesh.unannounced, []
-        if not mesh.links:
-            return
-        head = self.head(mesh)
-        frames = _split(mesh.roster.seq - len(raws) + 1, raws, encode_statement(head))
-        for link in list(mesh.links.values()):
-            for frame in frames:
-                link.outlet.write(frame)
-            link.seen_head = head
-        if mesh.has_moved(self._broker):
-            self._leave(mesh)
-
-    def _leave(self, mesh: Mesh) -> None:
-        """Every link of a mesh that has moved ends, as soon as its mailbox is empty."""
-        for link in list(mesh.links.values()):
-            link.leaving_at = UnixMillis(self._clock() + MOVE_GRACE_MS)
-        self._on_change(Change(mesh, ()))
-
-
-def close_removed(change: Change) -> None:
-    """End the links of peers that were revoked."""
-    for link in list(change.mesh.links.values()):
-        if link.peer in change.removed:
-            link.close(Closing(code="revoked"), POLICY_VIOLATION, audit_reason="revoked")
-
-
-def _split(seq: int, raws: Sequence[bytes], sth: bytes) -> list[bytes]:
-    frames = []
-    for start in range(0, len(raws), limits.MAX_ENTRIES_PER_FRAME):
-        page = raws[start : start + limits.MAX_ENTRIES_PER_FRAME]
-        more = start + len(page) < len(raws)
-        frames.append(log_frame(seq + start, page, None, more, None if more else sth))
-    return frames
-
-
-def _removes(entries: Sequence[Entry]) -> bool:
-    return any('"op":"revoke"' in entry.b or '"op":"recover"' in entry.b for entry in entries)
-
-
-def _departures(entries: Sequence[Entry]) -> list[tuple[PeerId, ChannelId]]:
-    bodies = [msgspec.json.decode(entry.b) for entry in entries if '"op":"chan_del"' in entry.b]
-    return [(PeerId(body["who"]), ChannelId(body["chan"])) for body in bodies]
 
 
 def _refusal(error: Malformed | RosterRefused | BadSignature) -> Refused:

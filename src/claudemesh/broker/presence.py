@@ -41,6 +41,7 @@ class Presence:
         self._grace_ms = grace_ms
         self._meshes: dict[MeshId, dict[PeerId, PeerState]] = {}
         self._leaving: dict[tuple[MeshId, PeerId], UnixMillis] = {}
+        self._statuses: dict[tuple[LinkId, SessionId], Status] = {}
 
     def restore(self, mesh: MeshId, peer: PeerId, seen: UnixMillis, now: UnixMillis) -> None:
         """A peer that was connected when the broker stopped: coming back is not a join."""
@@ -109,7 +110,13 @@ class Presence:
         if connected is None:
             return False
         connected.status = status
+        self._statuses[link, session] = status
         return True
+
+    def take_statuses(self) -> list[tuple[LinkId, SessionId, str]]:
+        """What sessions have said of themselves since the last call."""
+        statuses, self._statuses = self._statuses, {}
+        return [(link, session, status) for (link, session), status in statuses.items()]
 
     def end(self, mesh: MeshId, peer: PeerId, session: SessionId, link: LinkId) -> bool:
         """Remove one session of `link`; returns whether it was there."""

@@ -10,6 +10,7 @@ from claudemesh.broker import audit
 from claudemesh.broker.admission import object_to_session
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import KnownAttestation, Mesh, encode_statement
+from claudemesh.broker.elsewhere import with_other_nodes
 from claudemesh.broker.fan_out import PendingFanOut
 from claudemesh.broker.links import Link
 from claudemesh.broker.policy import Buckets, Limits
@@ -81,6 +82,13 @@ class Service:
     async def submit(self, link: Link, mesh: Mesh, message: Send | Post, frame: bytes) -> None:
         """Hand a message to the exchange; waits only for an attestation that is not in memory."""
         known = mesh.attestations.get(message.att)
+        if message.rs > mesh.roster.seq and self._core.following is not None:
+            await asyncio.sleep(link.requests.charge(self._core.clock(), _LOOKUP_COST) / 1_000)
+            try:
+                await self._refresh(mesh)
+            except (LocalError, Refused) as error:
+                link.send(refused(error, envelope=message))
+                return
         if known is None:
             await asyncio.sleep(link.requests.charge(self._core.clock(), _LOOKUP_COST) / 1_000)
             try:
@@ -109,6 +117,7 @@ class Service:
             case Append():
                 await self._append(link, mesh, message)
             case Sync():
+                await self._refresh(mesh)
                 frame, _ = await self._core.ordering.page(mesh, message.seq, message.rid)
                 link.outlet.write(frame)
             case Attest():
@@ -133,6 +142,11 @@ class Service:
                 await self._end(link, mesh, message)
             case _:
                 raise Refused("not_supported")
+
+    async def _refresh(self, mesh: Mesh) -> None:
+        """Another node may have stored what this one has not seen; alone there is nothing to see."""
+        if self._core.following is not None and not await self._core.following.refresh(mesh):
+            raise Refused("unknown_mesh")
 
     def _ping(self, link: Link, mesh: Mesh) -> None:
         head = self._core.ordering.head(mesh)
@@ -197,6 +211,8 @@ class Service:
         wait_ms = self._epochs.wait_ms(key, self._core.clock())
         if wait_ms:
             raise Refused("rate_limited", retry_after_ms=wait_ms)
+        if record.roster_seq > mesh.roster.seq:
+            await self._refresh(mesh)
         known = await self._core.directory.attestation(mesh, message.att, self._core.clock())
         now = self._core.clock()
         objection = object_to_session(mesh, link.peer, known, "chan", self._core.id, now)
@@ -217,6 +233,7 @@ class Service:
         wanted = mesh.subscriptions.decide(mesh.roster, channel, link.peer, message.on, limit)
         await core.store.subscribe(mesh.id, channel, link.peer, wanted)
         mesh.subscriptions.set(channel, link.peer, wanted)
+        core.hints.moved(mesh.id)
         link.send(Ok(rid=message.rid))
 
     async def _put_card(self, link: Link, mesh: Mesh, message: PutCard) -> None:
@@ -244,6 +261,8 @@ class Service:
     async def _list_peers(self, link: Link, mesh: Mesh, message: ListPeers) -> None:
         last_seen = await self._core.store.last_seen(mesh.id)
         listing = self._core.presence.listing(mesh.id, last_seen)
+        if not self._core.is_alone:
+            listing = await with_other_nodes(self._core.store, mesh, listing)
         active = [peer for peer in listing if mesh.roster.is_active(peer.member)]
         active.sort(key=lambda peer: (not peer.sessions, -peer.seen))
         link.send(Peers(rid=message.rid, peers=_within(active)))

@@ -105,6 +105,8 @@ class Stranger:
         if isinstance(message, Ping):
             self._send(Pong())
         elif isinstance(message, Sync):
+            if self._core.following is not None:
+                await self._core.following.refresh(mesh)
             frame, _ = await ordering.page(mesh, message.seq, message.rid)
             self._stream.write(frame)
         elif self._proto.state is LinkState.CLAIMED:

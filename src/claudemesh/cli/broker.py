@@ -12,6 +12,8 @@ Examples:
   claudemesh broker --listen 0.0.0.0:7900 --origin wss://mesh.example.org/ws \\
       --database sqlite:////var/lib/claudemesh/broker.db
   claudemesh broker --unix /run/claudemesh/broker.sock --limit mailbox_rows=50000
+  claudemesh broker --listen 0.0.0.0:7900 --origin wss://mesh.example.org/ws --key /etc/claudemesh/broker.key \\
+      --database postgresql://claudemesh@db/claudemesh --bus nats://nats:4222
 """
 
 
@@ -22,7 +24,12 @@ Examples:
     "--database",
     default="sqlite:///claudemesh-broker.db",
     show_default=True,
-    help="sqlite:///FILE; created if missing.",
+    help="sqlite:///FILE, created if missing; or postgresql://USER@HOST/NAME.",
+)
+@click.option(
+    "--bus",
+    metavar="URL",
+    help="nats://HOST:PORT: run as one of several nodes that share a PostgreSQL database and a --key.",
 )
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Signing key.  [default: DATABASE.key]")
 @click.option(
@@ -62,6 +69,7 @@ def broker(
     listen: str | None,
     unix: Path | None,
     database: str,
+    bus: str | None,
     key: Path | None,
     origins: tuple[str, ...],
     mesh_creation: str,
@@ -92,6 +100,7 @@ def broker(
             unix=None if unix is None else unix.absolute(),
             database=app.parse_database(database),
             key=key,
+            bus=bus,
             origins=origins,
             mesh_creation="closed" if mesh_creation == "closed" else "open",
             trust_forwarded_for=trust_forwarded_for,

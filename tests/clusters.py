@@ -1,0 +1,97 @@
+"""Nodes of one broker for tests: inside the test's process on one SQLite store, or on real PostgreSQL and NATS."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from claudemesh.broker.app import Broker, Shared
+from claudemesh.broker.bus.local import Hub, LocalBus
+from claudemesh.broker.bus.nats import NatsBus
+from claudemesh.broker.store.base import Store
+from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.broker.store.url import DatabaseUrl
+from tests.brokers import settings
+from tests.nats_server import NatsServer
+
+HEARD_WITHIN_S: Final = 3.0
+"""Well below the interval at which a node polls while its bus is connected: what comes within this came by a hint."""
+
+
+class Cluster:
+    """What nodes share, and the nodes."""
+
+    def __init__(self, directory: Path, hub: Hub | None, store: Store | None, database: str, nats: str) -> None:
+        self._directory = directory
+        self._hub = hub
+        self._store = store
+        self._database = database
+        self._nats = nats
+        self._stack = AsyncExitStack()
+        self._started = 0
+        self.nodes: list[Broker] = []
+
+    async def start(self, **changes: Any) -> Broker:
+        """One more node."""
+        self._started += 1
+        directory = self._directory / f"node-{self._started}"
+        directory.mkdir()
+        key = self._directory / "broker.key"
+        if self._store is not None and self._hub is not None:
+            given = settings(directory, key=key, **changes)
+            node = Broker(given, shared=Shared(self._store, LocalBus(self._hub)))
+        else:
+            database = DatabaseUrl(self._database)
+            node = Broker(settings(directory, key=key, database=database, bus=self._nats, **changes))
+        self.nodes.append(await self._stack.enter_async_context(node))
+        if isinstance(node._bus, NatsBus):
+            await until(node._bus.is_connected)
+            await asyncio.sleep(0.1)
+        return node
+
+    async def cut(self) -> None:
+        """Lose the bus."""
+        assert self._hub is not None
+        self._hub.is_cut = True
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+@asynccontextmanager
+async def local_cluster(directory: Path) -> AsyncIterator[Cluster]:
+    """Nodes of this process on one SQLite store."""
+    store = SqliteStore(directory / "shared.db")
+    await store.open()
+    cluster = Cluster(directory, Hub(), store, "", "")
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+        await store.close()
+
+
+@asynccontextmanager
+async def real_cluster(directory: Path, database: str, nats: NatsServer) -> AsyncIterator[Cluster]:
+    """Nodes of this process on a PostgreSQL database and a NATS server."""
+    cluster = Cluster(directory, None, None, database, nats.url)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+async def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
+    """Wait until something holds; that it never does is a failure."""
+    async with asyncio.timeout(within_s):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def took_s(work: Awaitable[object]) -> float:
+    """How long something took."""
+    started = time.monotonic()
+    await work
+    return time.monotonic() - started
