@@ -27,8 +27,11 @@ KEPT_ENVIRONMENT: Final = (
     "CLAUDEMESH_LABEL",
     "CLAUDEMESH_TAGS",
     "CLAUDEMESH_MESH",
+    "PATH",
+    "HOME",
+    "CODEX_HOME",
 )
-"""Of the host's process: how it runs, and what `claudemesh run` calls its session."""
+"""Of the host's process: how it runs, and what `claudemesh run` calls its session, how to find its program."""
 KEPT_FIELDS: Final = (
     "session_id",
     "hook_event_name",

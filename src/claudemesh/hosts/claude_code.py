@@ -23,6 +23,7 @@ from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, ConfigDir
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, run_program, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, context_of
+from claudemesh.hosts.json_hooks import TOOL, with_hooks, without_hooks
 from claudemesh.hosts.settings import Kept, load, save
 from claudemesh.hosts.transcripts import findings
 
@@ -38,6 +39,8 @@ RING_AFTER_S: Final = (0.0, 3.0, 10.0, 30.0)
 """A session that has just begun may not watch its bell yet."""
 LOOK_AFTER_PROCESS_S: Final = 5.0
 HOOK_TIMEOUT_S: Final = 10
+PERMISSION: Final = f"mcp__{SERVER}"
+"""Leave to use all our tools, in Claude Code's own words."""
 TOOL_HOOK_INPUT: Final = {
     "host": NAME,
     "session_id": "${session_id}",
@@ -148,8 +151,7 @@ def _reach(call: HookCall) -> Reach:
 
 def _show(call: HookCall, text: str) -> Shown:
     if call.event == "FileChanged":
-        # A headless session waits for this hook, and would not wake by it.
-        return Shown(stderr=text, exit_code=2) if text and call.is_interactive else Shown()
+        return Shown(stderr=text, exit_code=2) if text else Shown()
     if call.event != "SessionStart":
         return context_of(call, text)
     output: dict[str, Any] = {"hookEventName": call.event}
@@ -230,7 +232,7 @@ class ClaudeCode:
         try:
             self._add_server(place)
             settings = load(settings_file(place), hooks_by_hand(place))
-            save(settings_file(place), with_hooks(settings, place))
+            save(settings_file(place), with_ours(settings, place))
         finally:
             kept.seal()
         return wanted
@@ -246,8 +248,8 @@ class ClaudeCode:
         if _server_in(load(server_file(place), "")) is not None:
             run_program(place, [_program(place), "mcp", "remove", "--scope", place.scope, SERVER])
         settings = load(settings_file(place), "")
-        if without_hooks(settings) != settings:
-            save(settings_file(place), without_hooks(settings))
+        if without_ours(settings) != settings:
+            save(settings_file(place), without_ours(settings))
         return [Change(path, "our entries removed; everything else is as it was") for path in before]
 
     def started_with(self, place: Place, words: list[str]) -> list[str]:
@@ -255,7 +257,7 @@ class ClaudeCode:
         if not self._wanted(place):
             return words
         servers = json.dumps({"mcpServers": {SERVER: server_entry(place)}})
-        return [words[0], "--mcp-config", servers, "--settings", json.dumps(with_hooks({}, place)), *words[1:]]
+        return [words[0], "--mcp-config", servers, "--settings", json.dumps(with_ours({}, place)), *words[1:]]
 
     def _add_server(self, place: Place) -> None:
         present = _server_in(load(server_file(place), _server_by_hand(place)))
@@ -271,7 +273,7 @@ class ClaudeCode:
         if _server_in(load(server_file(place), _server_by_hand(place))) != server_entry(place):
             wanted.append(Change(str(server_file(place)), f"`claude mcp add-json --scope {place.scope} {SERVER}`"))
         settings = load(settings_file(place), hooks_by_hand(place))
-        if with_hooks(settings, place) != settings:
+        if with_ours(settings, place) != settings:
             events = ", ".join(own_hooks(place))
             wanted.append(Change(str(settings_file(place)), f"hooks for {events}"))
         return wanted
@@ -281,7 +283,7 @@ class ClaudeCode:
         if _server_in(load(server_file(place), "")) is not None:
             present.append(str(server_file(place)))
         settings = load(settings_file(place), "")
-        if without_hooks(settings) != settings:
+        if without_ours(settings) != settings:
             present.append(str(settings_file(place)))
         return present
 
@@ -322,37 +324,27 @@ def own_hooks(place: Place) -> dict[str, dict[str, Any]]:
     return hooks
 
 
-def with_hooks(settings: dict[str, Any], place: Place) -> dict[str, Any]:
-    """Settings with our hooks after everybody else's."""
-    found = without_hooks(settings)
-    hooks = {event: list(groups) for event, groups in found.get("hooks", {}).items()}
-    for event, group in own_hooks(place).items():
-        hooks.setdefault(event, []).append(group)
-    found["hooks"] = hooks
+def with_ours(settings: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Settings with our hooks after everybody else's, and with leave to use our tools if that is wanted."""
+    found = with_hooks(without_ours(settings), own_hooks(place), NAME)
     if place.allows_tools:
         permissions = dict(found.get("permissions", {}))
-        permissions["allow"] = [*permissions.get("allow", []), _PERMISSION]
+        permissions["allow"] = [*permissions.get("allow", []), PERMISSION]
         found["permissions"] = permissions
     return found
 
 
-def without_hooks(settings: dict[str, Any]) -> dict[str, Any]:
+def without_ours(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without anything of ours."""
-    found = json.loads(json.dumps(settings))
-    hooks = found.get("hooks")
-    if isinstance(hooks, dict):
-        kept = {event: [one for one in groups if not _is_ours(one)] for event, groups in hooks.items()}
-        found["hooks"] = {event: groups for event, groups in kept.items() if groups or not hooks[event]}
-        if not found["hooks"] and hooks:
-            del found["hooks"]
+    found = without_hooks(settings, NAME)
     permissions = found.get("permissions")
-    if isinstance(permissions, dict) and _PERMISSION in permissions.get("allow", []):
-        permissions["allow"] = [one for one in permissions["allow"] if one != _PERMISSION]
-        if not permissions["allow"]:
-            del permissions["allow"]
-        if not permissions:
+    if isinstance(permissions, dict) and PERMISSION in permissions.get("allow", []):
+        others = [one for one in permissions["allow"] if one != PERMISSION]
+        kept = {name: value for name, value in permissions.items() if name != "allow"}
+        found["permissions"] = kept | ({"allow": others} if others else {})
+        if not found["permissions"]:
             del found["permissions"]
-    return dict(found)
+    return found
 
 
 def hooks_by_hand(place: Place) -> str:
@@ -360,24 +352,9 @@ def hooks_by_hand(place: Place) -> str:
     return json.dumps({"hooks": {event: [group] for event, group in own_hooks(place).items()}}, indent=2)
 
 
-_PERMISSION: Final = f"mcp__{SERVER}"
-
-
 def _tool_hook(event: str) -> dict[str, Any]:
     given = {**TOOL_HOOK_INPUT, "event": event}
-    return {"type": "mcp_tool", "server": SERVER, "tool": "mesh_hook", "input": given, "timeout": HOOK_TIMEOUT_S}
-
-
-def _is_ours(group: Any) -> bool:
-    hooks = group.get("hooks", []) if isinstance(group, dict) else []
-    return bool(hooks) and all(isinstance(one, dict) and _is_our_hook(one) for one in hooks)
-
-
-def _is_our_hook(hook: dict[str, Any]) -> bool:
-    if hook.get("type") == "mcp_tool":
-        return hook.get("server") == SERVER and hook.get("tool") == "mesh_hook"
-    command = str(hook.get("command", ""))
-    return SERVER in command and command.endswith(f"hook {NAME}")
+    return {"type": "mcp_tool", "server": SERVER, "tool": TOOL, "input": given, "timeout": HOOK_TIMEOUT_S}
 
 
 def _server_in(content: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.ipc import encode_frame
 from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError
+from claudemesh.hosts.seen import note_hook
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
@@ -46,6 +47,8 @@ class HookCall(NamedTuple):
     label: str = ""
     tags: tuple[str, ...] = ()
     mesh: str = ""
+    surroundings: tuple[tuple[str, str], ...] = ()
+    """Variables of the host's environment by which its program is found again."""
 
     @classmethod
     def of_process(cls, args: Mapping[str, Any]) -> "HookCall":
@@ -64,6 +67,7 @@ class HookCall(NamedTuple):
             label=environment.get("CLAUDEMESH_LABEL", ""),
             tags=tuple(filter(None, environment.get("CLAUDEMESH_TAGS", "").split(","))),
             mesh=environment.get("CLAUDEMESH_MESH", ""),
+            surroundings=tuple((name, environment.get(name, "")) for name in ("PATH", "HOME", "CODEX_HOME")),
         )
 
     @classmethod
@@ -165,8 +169,8 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
         await _close(daemon, call)
         return HookReply()
     moment = table.moments.get(call.event)
-    if moment is None:
-        return HookReply()
+    if moment is None or (moment == "idle_wake" and not call.is_interactive):
+        return HookReply()  # a headless session waits for the hook that would wake it, and does not wake
     session = await daemon.agents.open(
         call.host,
         call.session,
@@ -177,6 +181,7 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
         reach=table.reach(call),
     )
     if moment == "session_start":
+        note_hook(daemon.config, call.host)
         await session.set_reach(table.reach(call))
         table.begin(daemon, call)
     await table.evidence(session, call)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, read_json, write_private
-from claudemesh.hosts.base import Place, Unwritable
+from claudemesh.hosts.base import SERVER, Place, Unwritable
 
 _INDENT: Final = re.compile(r"\A\s*\{\s*?\n(?P<indent>[ \t]+)")
 
@@ -59,6 +59,21 @@ def write(path: Path, content: bytes) -> None:
     if mode is not None:
         temporary.chmod(mode)
     temporary.replace(target)
+
+
+def with_server(settings: dict[str, Any], under: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Settings with our server in the object `under`."""
+    return settings | {under: dict(settings.get(under, {})) | {SERVER: entry}}
+
+
+def without_server(settings: dict[str, Any], under: str) -> dict[str, Any]:
+    """Settings without our server; the object goes with it when it held nothing else."""
+    servers = settings.get(under)
+    if not isinstance(servers, dict) or SERVER not in servers:
+        return settings
+    others = {name: entry for name, entry in servers.items() if name != SERVER}
+    kept = {name: value for name, value in settings.items() if name != under}
+    return kept | {under: others} if others else kept
 
 
 class Kept:

@@ -1,0 +1,115 @@
+"""`claudemesh install`, `uninstall`: set up the programs that agents run in, and take that back."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+import click
+
+from claudemesh.cli.verb import Verb, verb
+from claudemesh.daemon.ipc import Object
+from claudemesh.daemon.rendering import visible
+from claudemesh.errors import UsageError
+from claudemesh.hosts.base import NAMES, Change, Host, Place, Scope, host_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+_MEASURED: Final = "measured"
+
+
+def _where(function: F) -> F:
+    """Give a command the host and the scope."""
+    scope = click.option(
+        "--scope",
+        type=click.Choice(["user", "project"]),
+        default="user",
+        show_default=True,
+        help="For you everywhere, or in the files that this project shares.",
+    )
+    host = click.argument("host", required=False, type=click.Choice(NAMES))
+    return host(scope(function))
+
+
+@click.command(epilog="Example: claudemesh install claude-code --yes")
+@_where
+@click.option("--allow-tools", is_flag=True, help="Let the agent use our tools without asking each time.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@verb
+def install(verb: Verb, host: str | None, scope: Scope, allow_tools: bool, dry_run: bool, yes: bool) -> None:
+    """Set up Claude Code, Codex, Gemini CLI or opencode: those that are found here, or the named one.
+
+    Shows what it will change, then does it; a second time there is nothing to do. A settings file
+    with comments or a mistake in it is left as it is, and you are told what to add by hand.
+    """
+    place = Place.of_environment(scope, allow_tools)
+    hosts = _chosen(place, host)
+    planned = {one.name: one.changes(place) for one in hosts}
+    if not dry_run and any(planned.values()):
+        _agree(verb, hosts, planned, yes)
+        planned = {one.name: one.install(place) for one in hosts}
+    verb.answer({"done": not dry_run, "hosts": [_described(place, one, planned[one.name]) for one in hosts]}, _lines)
+
+
+@click.command(epilog="Example: claudemesh uninstall claude-code")
+@_where
+@verb
+def uninstall(verb: Verb, host: str | None, scope: Scope) -> None:
+    """Take our entries out of the hosts again: out of all of them, or the named one.
+
+    A file that nobody has written to since gets back the bytes that it had; of any other one our
+    entries alone are removed.
+    """
+    place = Place.of_environment(scope)
+    hosts = [host_of(name) for name in ([host] if host else NAMES)]
+    removed = {one.name: one.uninstall(place) for one in hosts}
+    verb.answer({"done": True, "hosts": [_removed(one, removed[one.name]) for one in hosts]}, _lines)
+
+
+def _chosen(place: Place, name: str | None) -> list[Host]:
+    hosts = [host_of(one) for one in ([name] if name else NAMES)]
+    found = [one for one in hosts if one.probe(place).program]
+    if name and not found:
+        raise UsageError("usage", f"{hosts[0].title} is not installed here: its program is not on the PATH")
+    if not found:
+        raise UsageError("usage", f"none of {', '.join(one.title for one in hosts)} is on the PATH")
+    return found
+
+
+def _agree(verb: Verb, hosts: list[Host], planned: dict[str, list[Change]], yes: bool) -> None:
+    if yes or verb.as_json:
+        return
+    for one in hosts:
+        for change in planned[one.name]:
+            click.echo(f"{one.title}: {visible(change.path)}\n    {visible(change.what)}")
+    if not click.confirm("Do this?", default=True):
+        raise click.Abort
+
+
+def _described(place: Place, host: Host, changes: list[Change]) -> Object:
+    probe = host.probe(place)
+    return {
+        "host": host.name,
+        "title": host.title,
+        "version": probe.version,
+        _MEASURED: probe.is_measured,
+        "set_up": probe.is_set_up,
+        "reach": probe.reach,
+        "changes": [change._asdict() for change in changes],
+        "problems": list(probe.problems),
+    }
+
+
+def _removed(host: Host, changes: list[Change]) -> Object:
+    return {"host": host.name, "title": host.title, "changes": [change._asdict() for change in changes], "problems": []}
+
+
+def _lines(answer: Object) -> Iterator[str]:
+    for one in answer["hosts"]:
+        version = f" {visible(one['version'])}" if one.get("version") else ""
+        if not one["changes"]:
+            yield f"{one['title']}{version}: nothing to do"
+        for change in one["changes"]:
+            yield f"{one['title']}{version}: {visible(change['path'])}: {visible(change['what'])}"
+        if one.get(_MEASURED) is False:
+            yield "  this version was not measured: `claudemesh doctor --wake SESSION` shows whether it works"
+        for problem in one["problems"]:
+            yield f"  {visible(problem)}"

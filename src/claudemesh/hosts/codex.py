@@ -1,0 +1,262 @@
+"""Codex CLI: hooks in the shape of Claude Code's, a table in its configuration, its own queue for an idle session.
+
+Codex skips hooks in silence until its user has trusted them in `/hooks`. That trust is the user's to give and is never
+written here; `probe` says when it is missing. docs/hosts.md §4.
+"""
+
+import asyncio
+import json
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from claudemesh.daemon.agents import AgentSession
+from claudemesh.daemon.agents.moments import Moment, Reach
+from claudemesh.daemon.logs import log_event
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, Unwritable, find_program, version_of
+from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
+from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
+from claudemesh.hosts.seen import last_hook, remember, remembered
+from claudemesh.hosts.settings import Kept, load, save, write
+
+if TYPE_CHECKING:
+    from claudemesh.daemon.attaching import Daemon
+
+NAME: Final = "codex"
+MEASURED_VERSIONS: Final = ("0.169.0",)
+HOOK_TIMEOUT_S: Final = 10
+QUEUE_WITHIN_S: Final = 30.0
+BEGIN: Final = "# claudemesh: `claudemesh uninstall codex` removes this table\n"
+END: Final = "# claudemesh: end\n"
+MOMENTS: Final[dict[str, Moment]] = {
+    "SessionStart": "session_start",
+    "UserPromptSubmit": "prompt",
+    "PostToolUse": "tool",
+    "Stop": "turn_end",
+}
+QUEUED: Final = "Your user did not write this: claudemesh hands you what another agent sent.\n\n"
+UNTRUSTED: Final = (
+    "no hook of ours has run yet in a session of Codex: if you have used it since, its hooks are not trusted and are"
+    " skipped without a word; trust them by /hooks inside Codex"
+)
+
+
+# In the daemon
+
+
+async def attend(daemon: "Daemon", session: AgentSession) -> None:
+    """Hand what should wake an idle session to Codex's own queue."""
+    async for news in session.news():
+        if news.wakes and session.status == "idle":
+            await _queue(daemon, session)
+
+
+async def _queue(daemon: "Daemon", session: AgentSession) -> None:
+    known = await asyncio.to_thread(remembered, daemon.config, NAME, session.key)
+    program = known.get("program", "")
+    if not program:
+        return
+    taken = await session.take("idle_wake", f"{NAME}.queue")
+    if not taken.offers:
+        return
+    if await _run(program, known, session.key, QUEUED + taken.text):
+        await session.handed(taken.ids)
+    else:
+        await session.withdraw(taken.ids)
+        await session.set_reach("turn")  # what does not work is not promised, nor tried for every message
+
+
+async def _run(program: str, known: dict[str, str], thread: str, text: str) -> bool:
+    environment = {name: known[name] for name in ("PATH", "HOME", "CODEX_HOME") if known.get(name)}
+    command = [program, "queue", "--thread", thread, "--message", text]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return False
+    try:
+        async with asyncio.timeout(QUEUE_WITHIN_S):
+            code = await process.wait()
+    except TimeoutError:
+        process.kill()
+        code = await process.wait()
+    log_event("host_queue", count=code)
+    return code == 0
+
+
+def _begin(daemon: "Daemon", call: HookCall) -> None:
+    known = dict(call.surroundings)
+    program = shutil.which("codex", path=known.get("PATH")) or ""
+    remember(daemon.config, NAME, call.session, known | {"program": program})
+
+
+def _reach(call: HookCall) -> Reach:
+    return "wakeable"
+
+
+def _show(call: HookCall, text: str) -> Shown:
+    return go_on(text) if call.event == "Stop" else context_of(call, text)
+
+
+HOOKS: Final = HookTable(MOMENTS, _show, confirm_by_event, _reach, _begin)
+
+
+# On the command line
+
+
+class Codex:
+    """Sets up Codex: a table of its own in config.toml, and hooks.json.
+
+    `codex mcp add` cannot say `required`, without which the first turn does not wait for our tools; the table is
+    appended as text, so that comments stay.
+    """
+
+    name = NAME
+    title = "Codex CLI"
+
+    def probe(self, place: Place) -> Probe:
+        """Look for the program and our entries, and whether a hook of ours has ever run."""
+        program = find_program(place, "codex")
+        version = version_of(place, program) if program else ""
+        is_set_up = not self._wanted(place)
+        problems = (UNTRUSTED,) if is_set_up and not last_hook(place.config, NAME) else ()
+        return Probe(program, version, version in MEASURED_VERSIONS, is_set_up, "wakeable", problems)
+
+    def changes(self, place: Place) -> list[Change]:
+        """What is missing."""
+        return self._wanted(place)
+
+    def install(self, place: Place) -> list[Change]:
+        """Add what is missing."""
+        wanted = self._wanted(place)
+        if not wanted:
+            return []
+        kept = Kept(place, NAME)
+        if kept.exists:
+            self.uninstall(place)
+        kept.keep([config_file(place), hooks_file(place)])
+        try:
+            text = _without_table(_text(config_file(place)))
+            joint = "" if not text or text.endswith("\n") else "\n"
+            write(config_file(place), (text + joint + table(place)).encode())
+            hooks = load(hooks_file(place), _by_hand(place))
+            save(hooks_file(place), with_hooks(hooks, own_hooks(place), NAME))
+        finally:
+            kept.seal()
+        return wanted
+
+    def uninstall(self, place: Place) -> list[Change]:
+        """Put back what was found, or remove our entries alone."""
+        before = self._present(place)
+        Kept(place, NAME).restore()
+        text = _text(config_file(place))
+        if _without_table(text) != text:
+            write(config_file(place), _without_table(text).encode())
+        hooks = load(hooks_file(place), "")
+        if has_hooks(hooks, NAME):
+            save(hooks_file(place), without_hooks(hooks, NAME))
+        return before
+
+    def started_with(self, place: Place, words: list[str]) -> list[str]:
+        """As it is where it is set up; else with our server as options: hooks cannot be given for one run."""
+        if not self._wanted(place):
+            return words
+        given: list[str] = []
+        for key, value in _server(place).items():
+            given += ["-c", f"mcp_servers.{SERVER}.{key}={json.dumps(value)}"]
+        return [words[0], *given, *words[1:]]
+
+    def _wanted(self, place: Place) -> list[Change]:
+        wanted = []
+        if table(place) not in _checked(place):
+            wanted.append(Change(str(config_file(place)), f"the table [mcp_servers.{SERVER}], at the end"))
+        hooks = load(hooks_file(place), _by_hand(place))
+        if with_hooks(hooks, own_hooks(place), NAME) != hooks:
+            events = ", ".join(MOMENTS)
+            wanted.append(Change(str(hooks_file(place)), f"hooks for {events}; then trust them by /hooks in Codex"))
+        return wanted
+
+    def _present(self, place: Place) -> list[Change]:
+        text, present = _text(config_file(place)), []
+        if _without_table(text) != text:
+            present.append(Change(str(config_file(place)), "our table removed"))
+        if has_hooks(load(hooks_file(place), ""), NAME):
+            present.append(Change(str(hooks_file(place)), "our hooks removed"))
+        return present
+
+
+HOST: Final = Codex()
+
+
+def config_file(place: Place) -> Path:
+    """Where servers are."""
+    return _directory(place) / "config.toml"
+
+
+def hooks_file(place: Place) -> Path:
+    """Where hooks are."""
+    return _directory(place) / "hooks.json"
+
+
+def table(place: Place) -> str:
+    """Our table, between two comments by which it is found again."""
+    rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in _server(place).items())
+    return f"{BEGIN}[mcp_servers.{SERVER}]\n{rows}{END}"
+
+
+def own_hooks(place: Place) -> dict[str, dict[str, Any]]:
+    """Our hook for each event."""
+    command = shlex.join(place.command("hook", NAME))
+    hook = {"type": "command", "command": command, "timeout": HOOK_TIMEOUT_S}
+    return {event: {"hooks": [hook]} for event in MOMENTS}
+
+
+def _server(place: Place) -> dict[str, Any]:
+    program, *arguments = place.command("mcp", "--host", NAME)
+    found: dict[str, Any] = {"command": program, "args": arguments, "required": True, "tool_timeout_sec": 600}
+    # Codex gives a server none of its own environment but a few names.
+    found["env_vars"] = ["CLAUDEMESH_CONFIG_DIR", "CLAUDEMESH_LABEL", "CLAUDEMESH_TAGS", "CLAUDEMESH_MESH"]
+    return found | ({"default_tools_approval_mode": "approve"} if place.allows_tools else {})
+
+
+def _checked(place: Place) -> str:
+    """The configuration's text, which must be valid before anything is appended to it."""
+    text = _text(config_file(place))
+    by_hand = table(place)
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Unwritable(config_file(place), "is not valid TOML", by_hand) from error
+    if SERVER in found.get("mcp_servers", {}) and BEGIN not in text:
+        raise Unwritable(config_file(place), f"has a table [mcp_servers.{SERVER}] that is not ours", by_hand)
+    return text
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _without_table(text: str) -> str:
+    begin, end = text.find(BEGIN), text.find(END)
+    return text if begin < 0 or end < begin else text[:begin] + text[end + len(END) :]
+
+
+def _by_hand(place: Place) -> str:
+    return json.dumps({"hooks": {event: [group] for event, group in own_hooks(place).items()}}, indent=2)
+
+
+def _directory(place: Place) -> Path:
+    if place.scope == "project":
+        return place.cwd / ".codex"
+    named = place.environment.get("CODEX_HOME")
+    return Path(named) if named else place.home / ".codex"

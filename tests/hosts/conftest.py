@@ -1,0 +1,55 @@
+"""Two users with real daemons behind a real broker, in a namespace that has nothing but loopback."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.hosts import lab
+from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse to run where a program under test could reach anybody."""
+    others = [name for _, name in socket.if_nameindex() if name != "lo"]
+    if others or lab.missing():
+        pytest.exit("these tests run with `make test-hosts`: in a namespace of their own, with pinned programs", 3)
+
+
+class Mesh(NamedTuple):
+    """Alice and Bob."""
+
+    broker: BrokerProcess
+    alice: Machine
+    bob: Machine
+
+    def send(self, text: str, *options: str, to: str = "bob.desktop") -> str:
+        """Alice writes; returns the id once it is at the other machine."""
+        answer = self.alice.ok("send", to, text, "--wait", "delivered", *options)
+        assert answer["stage"] == "delivered"
+        return str(answer["id"])
+
+    def stages(self, message_id: str) -> list[str]:
+        """What Alice knows of a message beyond its delivery."""
+        steps = self.alice.ok("message", message_id)["steps"]
+        return [step["stage"] for step in steps if step["stage"] not in ("queued", "accepted", "delivered")]
+
+    def wait_for_stages(self, message_id: str, stages: list[str]) -> None:
+        wait_until(lambda: self.stages(message_id) == stages, f"{stages}, it is {self.stages(message_id)}")
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Mesh]:
+    """Two machines in one mesh."""
+    with ExitStack() as stack:
+        broker = stack.enter_context(start_broker(tmp_path))
+        alice = stack.enter_context(machine(tmp_path, "alice"))
+        bob = stack.enter_context(machine(tmp_path, "bob"))
+        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
+        link = alice.ok("invite")["link"]
+        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
+        wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+        yield Mesh(broker, alice, bob)
