@@ -52,7 +52,8 @@ async def test_a_second_user_of_a_name_makes_it_address_nobody(tmp_path: Path) -
 
 
 async def test_a_removed_impostor_gives_the_name_back(tmp_path: Path) -> None:
-    """And nobody inherits a name: when the real one leaves, a later user of it is still not addressed by it."""
+    """And nobody inherits a name: when the real one leaves, a later user of it is not addressed by it until a person
+    has compared the digits and says so."""
     async with serving(tmp_path) as broker:
         homes = await enrol(tmp_path / "alice", tmp_path / "bob", broker.url)
         async with opened(homes.alice) as alice, opened(homes.bob) as bob:
@@ -72,6 +73,10 @@ async def test_a_removed_impostor_gives_the_name_back(tmp_path: Path) -> None:
             with pytest.raises(AddressError, match="ambiguous"):
                 alice.resolve("bob")
             assert alice.resolve(impostors[1][:8]).peers == (impostors[1],)
+            assert await alice.confirm_name(impostors[1]) == "bob"
+            assert alice.resolve("bob").peers == (impostors[1],)
+        async with opened(homes.alice) as alice:
+            assert alice.resolve("bob.elsewhere").peers == (impostors[1],)
 
 
 async def ambiguous(peer: Peer, name: str) -> None:

@@ -34,15 +34,16 @@ def whoami(verb: Verb, mesh: str) -> None:
 
 @click.command(epilog="Example: claudemesh verify bob.desktop")
 @click.argument("peer", shell_complete=complete_peer)
+@click.option("--matches", is_flag=True, help="They match: the name is theirs, whoever else uses it.")
 @mesh_option
 @verb
-def verify(verb: Verb, peer: str, mesh: str) -> None:
+def verify(verb: Verb, peer: str, matches: bool, mesh: str) -> None:
     """Show the safety number to compare with a peer by voice.
 
     Thirty digits made of both keys. When the other side reads out the same ones, nobody stands
-    between you.
+    between you. A name that two use addresses nobody; with --matches you decide whose it is here.
     """
-    verb.answer(verb.ask("verify", mesh=mesh, peer=peer), _verified)
+    verb.answer(verb.ask("verify", mesh=mesh, peer=peer, matches=matches), _verified)
 
 
 def _listed(answer: Object) -> Iterator[str]:
@@ -77,4 +78,7 @@ def _identities(answer: Object) -> list[str]:
 def _verified(answer: Object) -> Iterator[str]:
     yield f"{visible(answer['address'])} in {visible(answer['mesh'])}, key {fingerprint(answer['key'])}"
     yield f"  {answer['safety_number']}"
+    if answer["name"]:
+        yield f"{visible(answer['name'])} means this user here from now on, whoever else uses the name"
+        return
     yield "Ask for the same number on the other side by voice: it must be equal, digit by digit."

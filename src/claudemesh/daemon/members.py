@@ -79,7 +79,10 @@ class Members:
             raise AddressError("ambiguous_address", f"{args.peer} has {len(target.peers)} devices; name one")
         (key,) = target.peers
         number = identity.safety_number(peer.id, key)
-        return schema.Verification(mesh=peer.alias, address=peer.address_of(key), key=key, safety_number=number)
+        name = await peer.confirm_name(key) if args.matches else ""
+        return schema.Verification(
+            mesh=peer.alias, address=peer.address_of(key), key=key, safety_number=number, name=name
+        )
 
 
 def _lifetime(expires_in_ms: int) -> int:

@@ -97,6 +97,20 @@ class NameBook:
         self._bearers.get(name, {}).pop(user, None)
         self._forget()
 
+    async def confirm(self, peer: PeerId) -> str:
+        """A person decided that the user of a peer bears its name: every other user of it loses it."""
+        user = self._membership.roster.members[peer].user
+        profile = self._own_profile() if peer == self._keyring.member else self._profiles.get(peer)
+        if profile is None or not profile.name:
+            return ""
+        mesh, now, others = self._membership.mesh, self._runtime.now(), self._bearers.get(profile.name, {})
+        for other in [other for other in others if other != user]:
+            await self.reject(profile.name, other)
+        await self._journal.write(lambda connection: rows.pin(connection, mesh, profile.name, user, now))
+        self._bearers.setdefault(profile.name, {})[user] = None
+        self._forget()
+        return profile.name
+
     def resolve(self, address: str) -> Target:
         """What an address stands for; raises as `addressing.resolve`."""
         self._forget_if_moved()

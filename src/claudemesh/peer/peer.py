@@ -239,6 +239,10 @@ class Peer(Guardian):
         """Decide that a user does not bear a name that two use; it then addresses the other one."""
         await self._parts.names.reject(name, user)
 
+    async def confirm_name(self, peer: PeerId) -> str:
+        """Decide that the user of a peer bears its name, whoever else uses it; returns it, empty when it has none."""
+        return await self._parts.names.confirm(peer)
+
     async def quarantine(self) -> list[QuarantineRow]:
         """What was refused, by code and sender."""
         return await self._parts.journal.read(lambda connection: inbox.load_quarantine(connection, self.mesh))

@@ -211,10 +211,12 @@ class WhoAmI(Answer, frozen=True, kw_only=True):
 
 
 class VerifyArgs(InMesh, frozen=True, kw_only=True):
-    """Whose key to compare."""
+    """Whose key to compare, or that a person has compared it."""
 
     peer: Name
     """Address or the first 8 digits of a key."""
+    matches: bool = False
+    """The digits were the same: a name that others use too means this user from now on."""
 
 
 class Verification(Answer, frozen=True, kw_only=True):
@@ -228,3 +230,5 @@ class Verification(Answer, frozen=True, kw_only=True):
     """Ed25519 public key, 64 hex digits."""
     safety_number: str
     """Six groups of five digits, the same on both sides."""
+    name: str
+    """With `matches`, the name that means this user; empty when it has none, or without `matches`."""
