@@ -19,8 +19,8 @@ ITS_END = "DELETE FROM nodes WHERE node = 0"
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """The PostgreSQL server of this test process."""
-    with postgres_server() as server:
+    """The PostgreSQL server of this test process; whether it survives the loss of its machine is not asked here."""
+    with postgres_server(fsync="off", full_page_writes="off") as server:
         yield server
 
 

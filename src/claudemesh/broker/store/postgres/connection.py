@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
-from claudemesh.broker.store.postgres.url import DatabaseUrl
+from claudemesh.broker.store.url import DatabaseUrl
 from claudemesh.errors import LocalError
 
 CONNECT_TIMEOUT_S: Final = 10.0

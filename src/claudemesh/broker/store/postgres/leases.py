@@ -1,9 +1,13 @@
 """Leases: a column of the mailbox, void once the link's node has ended; and which links here may hold any."""
 
+import asyncio
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from claudemesh.broker.store.base import Leased, LinkId
 from claudemesh.broker.store.postgres.addresses import Address
+from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.transaction import Transaction
 from claudemesh.types import UnixMillis
 
@@ -16,19 +20,26 @@ WAITING: Final = """
     )
 """
 
+# Of each mailbox only once, or two links would choose the same rows.
 _LEASE: Final = """
     WITH chosen AS (
-        SELECT recipient, q FROM mailbox
-        WHERE recipient = (SELECT ref FROM peers WHERE mesh_id = $1 AND peer_id = $2)
-            AND (not_before IS NULL OR not_before <= $3)
-            AND (lease IS NULL OR lease >> 32 NOT IN (SELECT node FROM nodes))
-        ORDER BY q LIMIT $4 FOR UPDATE SKIP LOCKED
+        SELECT k.at, k.link, m.recipient, m.q
+        FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+            WITH ORDINALITY k (mesh_id, peer_id, link, now, number, at)
+        JOIN peers p ON p.mesh_id = k.mesh_id AND p.peer_id = k.peer_id
+        CROSS JOIN LATERAL (
+            SELECT recipient, q FROM mailbox
+            WHERE recipient = p.ref AND (not_before IS NULL OR not_before <= k.now)
+                AND (lease IS NULL OR lease >> 32 NOT IN (SELECT node FROM nodes))
+            ORDER BY q LIMIT k.number FOR UPDATE SKIP LOCKED
+        ) m
     ), leased AS (
-        UPDATE mailbox m SET lease = $5 FROM chosen c WHERE m.recipient = c.recipient AND m.q = c.q RETURNING m.*
+        UPDATE mailbox m SET lease = c.link FROM chosen c WHERE m.recipient = c.recipient AND m.q = c.q
+        RETURNING c.at, m.*
     )
-    SELECT q, l.accepted_at, l.kind, coalesce(l.payload, p.payload), coalesce(l.attestation, p.attestation),
-        coalesce(slot, '')
-    FROM leased l LEFT JOIN payloads p ON p.ref = l.shared ORDER BY q
+    SELECT at::int - 1, q, l.accepted_at, l.kind, coalesce(l.payload, p.payload),
+        coalesce(l.attestation, p.attestation), coalesce(slot, '')
+    FROM leased l LEFT JOIN payloads p ON p.ref = l.shared ORDER BY at, q
 """
 _RELEASE: Final = """
     UPDATE mailbox SET lease = NULL
@@ -59,13 +70,84 @@ class Leases:
         for link in [link for link in self._address_of if first <= link < end]:
             del self._address_of[link]
 
-    async def lease(
-        self, transaction: Transaction, address: Address, link: LinkId, now: UnixMillis, limit: int
-    ) -> list[Leased]:
+
+class Gathering:
+    """Leases asked for at the same time are one statement: a commit of one node wakes many links of another."""
+
+    def __init__(self, leases: Leases, lane: Lane) -> None:
+        self._leases = leases
+        self._lane = lane
+        self._open: _Round | None = None
+
+    async def lease(self, address: Address, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:
         """Lease the oldest rows that are due and that nobody has."""
-        if not self.holds(address, link):
-            return []  # it ended while it waited for this transaction
-        return [Leased(*row) for row in await transaction.fetch(_LEASE, *address, now, limit, link)]
+        wanted = _Wanted(address, link, now, limit)
+        current = self._open
+        if current is None:
+            current = self._open = _Round()
+            current.finished = asyncio.ensure_future(self._run(current))
+        current.wanted.append(wanted)
+        if current.finished is not None:
+            failure = await asyncio.shield(current.finished)
+            if failure is not None:
+                raise failure
+        return wanted.rows
+
+    async def _run(self, current: "_Round") -> Exception | None:
+        """Carry out what was asked for until its turn came; returns what went wrong, for each of the callers."""
+        try:
+            await self._lane.do(partial(self._carry_out, current=current))
+        except Exception as error:  # noqa: BLE001 - it is raised in every caller
+            return error
+        finally:
+            self._close(current)
+        return None
+
+    async def _carry_out(self, transaction: Transaction, current: "_Round") -> None:
+        """Lease for each; one that has ended while it waited gets nothing."""
+        self._close(current)
+        rest = [one for one in current.wanted if self._leases.holds(one.address, one.link)]
+        while rest:
+            first = {one.address: one for one in reversed(rest)}
+            chosen = set(map(id, first.values()))
+            rest = [one for one in rest if id(one) not in chosen]
+            await _lease(transaction, list(first.values()))
+
+    def _close(self, current: "_Round") -> None:
+        """What is asked for from now on is another statement."""
+        if self._open is current:
+            self._open = None
+
+
+class _Wanted:
+    """One call that wants leases, and what it got."""
+
+    __slots__ = ("address", "limit", "link", "now", "rows")
+
+    def __init__(self, address: Address, link: LinkId, now: UnixMillis, limit: int) -> None:
+        self.address = address
+        self.link = link
+        self.now = now
+        self.limit = limit
+        self.rows: list[Leased] = []
+
+
+class _Round:
+    """Calls that share a statement."""
+
+    __slots__ = ("finished", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted: list[_Wanted] = []
+        self.finished: asyncio.Future[Exception | None] | None = None
+
+
+async def _lease(transaction: Transaction, wanted: Sequence[_Wanted]) -> None:
+    columns = zip(*((*one.address, one.link, one.now, one.limit) for one in wanted), strict=True)
+    for one in wanted:
+        one.rows = []
+    for at, *row in await transaction.fetch(_LEASE, *map(list, columns)):
+        wanted[at].rows.append(Leased(*row))
 
 
 async def release(transaction: Transaction, address: Address, link: LinkId) -> None:

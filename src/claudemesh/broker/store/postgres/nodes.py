@@ -33,6 +33,7 @@ _TAKE: Final = "SELECT pg_advisory_lock_shared(hashtext('claudemesh node'), $1::
 _DROP: Final = "SELECT pg_advisory_unlock_shared(hashtext('claudemesh node'), $1::bigint::int)"
 _BEAT: Final = "UPDATE nodes SET beat_at = clock_timestamp() WHERE node = $1"
 _CLOCK: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_LET_GO: Final = "UPDATE nodes SET beat_at = 'epoch' WHERE node = ANY ($1::bigint[])"
 _LATE: Final = """
     SELECT node FROM nodes WHERE node <> $1 AND beat_at < clock_timestamp() - $2::bigint * interval '1 millisecond'
     ORDER BY node FOR UPDATE SKIP LOCKED
@@ -55,7 +56,10 @@ async def join(transaction: Transaction, broker: BrokerId, alone: bool, patient:
                 if key != broker
                 else LocalError("config_locked", "another broker uses this database")
             )
-    await end(transaction, dead)
+    if alone:  # who was connected to the broker before may come back to this one without joining anew
+        await transaction.execute(_REMOVE, dead)
+    else:
+        await end(transaction, dead)
     [(number,)] = await transaction.fetch(_ADD, broker, alone)
     await transaction.fetch(_TAKE, number)
     return Node(NodeId(number), LinkId(number << LINK_BITS))
@@ -84,6 +88,11 @@ async def leave(transaction: Transaction, node: NodeId) -> None:
     """A node ends by itself."""
     await end(transaction, [node])
     await transaction.fetch(_DROP, node)
+
+
+async def let_go(transaction: Transaction, joined: Sequence[NodeId]) -> None:
+    """Whoever joins next need not wait to see whether these nodes are alive; their sessions stay."""
+    await transaction.execute(_LET_GO, list(joined))
 
 
 async def take_locks(connection: Connection, nodes: Sequence[NodeId]) -> None:

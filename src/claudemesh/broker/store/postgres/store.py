@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from claudemesh.broker.store.base import (
@@ -45,8 +46,9 @@ from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.migrating import known_steps, migrate
 from claudemesh.broker.store.postgres.reading import Readers
 from claudemesh.broker.store.postgres.transaction import Transaction
-from claudemesh.broker.store.postgres.url import DatabaseUrl
 from claudemesh.broker.store.postgres.usages import Usages
+from claudemesh.broker.store.url import DatabaseUrl
+from claudemesh.errors import LocalError
 from claudemesh.types import ZERO_DIGEST, BrokerId, ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
 
 _PING = "UPDATE readiness SET checks = checks + 1"
@@ -58,6 +60,7 @@ class PostgresStore:
     def __init__(self, url: DatabaseUrl) -> None:
         """Describe a store; nothing is connected before `open`."""
         self._url = url
+        self._is_alone = False
         self._joined: set[NodeId] = set()
         self._addresses = Addresses()
         self._leases = leases.Leases()
@@ -66,6 +69,7 @@ class PostgresStore:
         self._fan_outs = FanOuts(self._addresses, self._leases, self._usages)
         self._removals = removals.Removals(self._addresses, self._usages)
         self._lane = Lane(self._connect_writer, self._forget)
+        self._gathering = leases.Gathering(self._leases, self._lane)
         self._readers = Readers(partial(connect, url))
 
     async def open(self) -> None:
@@ -82,7 +86,10 @@ class PostgresStore:
         self._lane.start(connection)
 
     async def close(self) -> None:
-        """Finish what was called, then close."""
+        """Finish what was called, then close; a broker that was alone lets its place go, for whoever comes next."""
+        if self._is_alone:
+            with suppress(LocalError):
+                await self._lane.do(partial(nodes.let_go, joined=list(self._joined)))
         await self._lane.stop()
         await self._readers.close()
 
@@ -104,7 +111,7 @@ class PostgresStore:
         if node is None:
             raise AssertionError("the last attempt to join neither joined nor failed")
         self._joined.add(node.id)
-        self._usages.shared = not alone
+        self._is_alone, self._usages.shared = alone, not alone
         return node
 
     async def beat(self, node: NodeId, lapse_ms: int | None) -> Beat:
@@ -152,7 +159,7 @@ class PostgresStore:
         """Lease the oldest due rows to `link`; see `Store.lease`."""
         address = (mesh, peer)
         self._leases.register(address, link)
-        return await self._lane.do(partial(self._leases.lease, address=address, link=link, now=now, limit=limit))
+        return await self._gathering.lease(address, link, now, limit)
 
     async def release(self, link: LinkId) -> None:
         """End the leases of a link; what it held before is behind it in the lane, and nothing comes after."""
