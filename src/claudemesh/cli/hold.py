@@ -26,7 +26,7 @@ _MEANINGS = {
 }
 
 
-@click.group()
+@click.group(epilog="Example: claudemesh hold list")
 def hold() -> None:
     """List, release or refuse messages of agents that wait for you.
 
