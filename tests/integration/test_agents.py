@@ -343,3 +343,33 @@ def test_two_sessions_in_one_directory_have_two_names(pair: Pair, agent: Host) -
 
     assert second.open()["addresses"] == ["bob.desktop/payments-api-2"]
     assert [one["label"] for one in second.ask_list()] == ["payments-api", "payments-api-2"]
+
+
+def test_an_answer_shows_that_the_message_was_read(pair: Pair, agent: Host) -> None:
+    """A model that names the message which it answers has it in its context."""
+    message_id = pair.send("ready?")
+    agent.hand(agent.take("prompt"))
+    pair.bob.ok("send", "alice.laptop", "yes", "--reply-to", message_id, "--as", "payments-api")
+
+    wait_until(lambda: set(pair.stages(message_id)) == {"offered", "read", "replied"}, "replied")
+    assert [step["code"] for step in pair.bob.ok("message", message_id)["steps"]][-1] == "replied"
+
+
+def test_everybody_sees_how_a_session_is_reached(pair: Pair, agent: Host) -> None:
+    """`peers` and the answer to `send` say what will happen to a message, and why."""
+    agent.status(reach="wakeable", about="moving payments to v2")
+    agent.take("prompt")
+    wait_until(lambda: "busy, wakeable, moving payments to v2" in pair.alice.run("peers").stdout, "presence")
+    to_busy = pair.alice.run("send", "bob.desktop/payments-api", "look").stdout
+    agent.take("turn_end")
+    agent.take("turn_end")
+    wait_until(lambda: "(idle, wakeable" in pair.alice.run("peers").stdout, "idle again")
+    to_idle = pair.alice.run("send", "bob.desktop", "look").stdout
+    agent.ask("close")
+    wait_until(lambda: "payments-api" not in pair.alice.run("peers").stdout, "the session is gone")
+    to_nobody = pair.alice.ok("send", "bob.desktop", "look")
+
+    assert "bob.desktop/payments-api is busy and is shown it at the end of its turn" in to_busy
+    assert "bob.desktop is idle and will be woken" in to_idle
+    (recipient,) = to_nobody["to"]
+    assert (recipient["online"], recipient["agents"], recipient["reach"]) == (True, 0, "")

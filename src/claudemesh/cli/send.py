@@ -1,16 +1,18 @@
 """`claudemesh send`: one message, and how far it came."""
 
 import sys
+from typing import cast
 
 import click
 
 from claudemesh.cli.completing import complete_peer
 from claudemesh.cli.durations import Duration
-from claudemesh.cli.output import ago, now_ms, until
+from claudemesh.cli.output import now_ms
 from claudemesh.cli.verb import Verb, mesh_option, verb
 from claudemesh.daemon.ipc import Object
-from claudemesh.daemon.rendering import visible
+from claudemesh.daemon.wording import progress
 from claudemesh.errors import UsageError
+from claudemesh.types import Priority
 
 _MAX_TEXT_BYTES = 512 << 10
 _MINUTE_MS = 60_000
@@ -80,8 +82,14 @@ def send(
             raise UsageError("usage", "a session that was handed out waits for `accepted`, in its own mesh")
         from claudemesh.daemon.restricted import send as send_restricted  # imports what only this needs
 
-        sent = send_restricted(  # a choice of click is a text to the type checker
-            verb.session_file, to, body, priority, reply_to, expires, allow_secret=allow_secret  # type: ignore[arg-type]
+        sent = send_restricted(
+            verb.session_file,
+            to,
+            body,
+            cast(Priority, priority),
+            reply_to,
+            expires,
+            allow_secret=allow_secret,
         )
         verb.answer(sent, lambda one: sent_lines(one, now_ms()))
         return
@@ -111,7 +119,7 @@ def send(
 
 def sent_lines(sent: Object, now: int) -> list[str]:
     """One line per recipient: how far, why no further, until when it is kept; then the replies."""
-    lines = [f"{one['id']}  {_progress_of(one, sent, now)}" for one in sent["to"]]
+    lines = [f"{one['id']}  {progress(one, sent, now)}" for one in sent["to"]]
     for reply in sent["replies"]:
         lines += reply_lines(reply)
     return lines
@@ -122,24 +130,6 @@ def reply_lines(reply: Object) -> list[str]:
     from claudemesh.cli.inbox import block
 
     return block(reply).split("\n")
-
-
-def _progress_of(one: Object, sent: Object, now: int) -> str:
-    address, stage = visible(one["address"]), one["stage"]
-    reason = f" ({visible(one['code'])})" if one["code"] else ""
-    if stage == "queued":
-        unreachable = "" if sent["link"] == "open" else f"; the broker is not reached ({visible(sent['link'])})"
-        if sent["link"] == "revoked":
-            unreachable = "; the broker says that this device was removed from the mesh"
-        return f"queued for {address}{reason}{unreachable}; will be sent until {until(sent['expires_at'], now)}"
-    if stage != "accepted":
-        return f"{stage}{reason}; {address}"
-    if one["online"]:
-        return f"accepted; {address} is {one['status'] or 'online'}"
-    if one["online"] is None:
-        return f"accepted; for {address}, until {until(sent['expires_at'], now)}"
-    seen = f"was last seen {ago(one['last_seen_at'], now)}" if one["last_seen_at"] else "was never seen"
-    return f"accepted; {address} {seen}; will wait until {until(sent['expires_at'], now)}"
 
 
 def _checked(text: str) -> str:

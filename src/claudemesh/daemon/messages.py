@@ -1,6 +1,7 @@
 """Sending, and what is known of a message."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -11,14 +12,16 @@ from claudemesh.daemon.reading import show
 from claudemesh.daemon.schema import messages as schema
 from claudemesh.errors import AddressError, Unreachable, UsageError
 from claudemesh.peer import Peer, Stage, Submitted
-from claudemesh.peer.views import MessageStatus, Reached, RecipientStatus
+from claudemesh.peer.views import MessageStatus, PeerView, Reached, RecipientStatus, SessionView
 from claudemesh.protocol import limits
-from claudemesh.types import MessageId
+from claudemesh.types import MessageId, PeerId, SessionId
 
 ACCEPTED_WITHIN_S: Final = 1.0
 """How long a send that waits for nothing lets the broker answer, when the link is open."""
 REPLIES_SEARCHED: Final = 1_000
 _ID_DIGITS: Final = 32
+_READY: Final = ("idle", "busy", "away", "")
+_REACH: Final = ("wakeable", "tool", "turn", "asked", "")
 _ON_THE_WAY: Final = [Stage.QUEUED, Stage.ACCEPTED, Stage.DELIVERED, Stage.OFFERED, Stage.READ, Stage.REPLIED]
 """What one member of a channel refused or holds says nothing of the others."""
 
@@ -28,6 +31,7 @@ class Messages:
 
     def __init__(self, context: Context) -> None:
         self._home = context.home
+        self._agents = context.agents
 
     async def send(self, args: schema.SendArgs, reply: Reply) -> schema.Sent:
         """Queue a message, and say how far it came.
@@ -37,25 +41,29 @@ class Messages:
         """
         peer = self._home.peer(args.mesh)
         speaker = self._home.correspondent(peer, args.session)
+        reply_to = await peer.find_message(args.reply_to) if args.reply_to else None
         submitted = await speaker.send(
             args.to,
             args.text,
             priority=args.priority,
-            reply_to=await peer.find_message(args.reply_to) if args.reply_to else None,
+            reply_to=reply_to,
             expires_in_ms=args.expires_in_ms or None,
+            intent=args.intent or None,
             id=_message_id(args.id),
             reach=args.reach,
-        )
-        if args.wait:
-            await reply.progress(f"waiting until it is {args.wait}")
-            intent=args.intent or None,
-            status = await _wait(peer, submitted, args.wait, args.timeout_ms / 1000)
-        else:
             by_person=args.by_person,
             allow_secret=args.allow_secret,
+        )
+        agent = self._agents.speaking(peer, args.session) if args.session else None
+        if agent is not None and reply_to is not None:
+            await agent.confirm_reply(reply_to)
+        if args.wait:
+            await reply.progress(f"waiting until it is {args.wait}")
+            status = await _wait(peer, submitted, args.wait, args.timeout_ms / 1000)
+        else:
             status = await _accepted_soon(peer, submitted)
         replies = await _replies(peer, submitted.id) if args.wait == "replied" else []
-        return await _sent(peer, submitted, status, replies, _session_address(peer, args.to))
+        return await _sent(peer, submitted, status, replies, _session_of(peer, args.to))
 
     async def timeline(self, args: schema.TimelineArgs, reply: Reply) -> schema.Timeline:
         """Every stage of one message, with who signed it."""
@@ -105,22 +113,18 @@ async def _replies(peer: Peer, message_id: MessageId) -> list[schema.Message]:
     return [show(peer, one) for one in found if one.reply_to == message_id]
 
 
-def _session_address(peer: Peer, address: str) -> str:
-    """The full address of the session that an address stands for; empty where it stands for anything else."""
+def _session_of(peer: Peer, address: str) -> SessionId | None:
+    """The session that an address stands for; None where it stands for anything else."""
     if address.strip().startswith(("#", "@", "tag:")):
-        return ""
+        return None
     try:
-        target = peer.resolve(address)
+        return peer.resolve(address).session
     except AddressError:
-        return ""  # it went away after the message was queued
-    if target.session is None:
-        return ""
-    (key,) = target.peers
-    return f"{peer.address_of(key)}/{peer.session_label(key, target.session) or target.session[:8]}"
+        return None  # it went away after the message was queued
 
 
 async def _sent(
-    peer: Peer, submitted: Submitted, status: MessageStatus, replies: list[schema.Message], session: str
+    peer: Peer, submitted: Submitted, status: MessageStatus, replies: list[schema.Message], session: SessionId | None
 ) -> schema.Sent:
     view = await peer.describe_mesh()
     await peer.refresh_presence()
@@ -132,6 +136,7 @@ async def _sent(
         id=status.id,
         mesh=peer.alias,
         stage=_overall(status),
+        priority=status.priority,
         channel=_channel_of(peer, status),
         to=recipients,
         expires_at=_expires_at(status),
@@ -144,7 +149,7 @@ async def _reached(peer: Peer, reached: Reached) -> schema.Recipient:
     """One session that a tag reaches, by the copy that it gets."""
     status = await peer.status(reached.id)
     copy = next(one for one in status.recipients if one.peer == reached.peer)
-    shown = _recipient(peer, reached.id, copy)
+    shown = _recipient(peer, reached.id, copy, reached.session)
     return msgspec.structs.replace(
         shown, address=reached.address, status=reached.status, online=bool(reached.status) if peer.connected else None
     )
@@ -162,19 +167,40 @@ def _channel_of(peer: Peer, status: MessageStatus) -> str:
     return peer.channel_name(status.channel) if status.channel is not None else ""
 
 
-def _recipient(peer: Peer, message_id: MessageId, status: RecipientStatus, session: str = "") -> schema.Recipient:
+def _recipient(
+    peer: Peer, message_id: MessageId, status: RecipientStatus, session: SessionId | None = None
+) -> schema.Recipient:
     view = peer.view(status.peer)
+    agents = [one for one in view.sessions if one.online and one.label] if view is not None else []
+    meant = _readiest([one for one in agents if session in (None, one.id)])
+    address = status.address
+    if session is not None:
+        address = f"{address}/{peer.session_label(PeerId(status.peer), session) or session[:8]}"
     shown = next((step for step in reversed(status.steps) if step.stage == status.stage), None)
     return schema.Recipient(
-        address=session or status.address,
+        address=address,
         key=status.peer,
         id=message_id,
-        status="",
+        status=meant.status if meant is not None else "",
         stage=status.stage,
         code=shown.detail if shown is not None else "",
-        online=view.online if view is not None and peer.connected else None,
+        online=_is_online(peer, view, session, meant),
         last_seen_at=view.last_seen if view is not None else 0,
+        reach=meant.reach if meant is not None else "",
+        agents=len(agents),
     )
+
+
+def _readiest(sessions: Sequence[SessionView]) -> SessionView | None:
+    """Which of them will be shown a message first."""
+    return min(sessions, key=lambda one: (_READY.index(one.status), _REACH.index(one.reach)), default=None)
+
+
+def _is_online(peer: Peer, view: PeerView | None, session: SessionId | None, meant: SessionView | None) -> bool | None:
+    """Whether the session, or the peer as such, is connected; None where that is not known."""
+    if view is None or not peer.connected:
+        return None
+    return view.online if session is None else meant is not None
 
 
 def _sent_timeline(peer: Peer, status: MessageStatus) -> schema.Timeline:
@@ -211,27 +237,33 @@ async def _received_timeline(peer: Peer, message_id: MessageId) -> schema.Timeli
     if not found:
         raise AddressError("unknown_message", message_id)
     message = found[0]
-    delivered = schema.Step(
-        stage="delivered",
-        at=message.received_at,
-        to=peer.address_of(peer.id),
-        witness="peer",
-        signer="",
-        signer_address="",
-        code="",
-    )
+    steps = [_received_step(peer, "delivered", message.received_at, "", "", "")]
+    for row in await peer.offers_of(message):
+        if row.handed_at is not None and row.begins == 0:
+            steps.append(_received_step(peer, "offered", row.handed_at, row.label, row.adapter, ""))
+        if row.confirmed_at is not None and row.ends >= row.length:
+            steps.append(_received_step(peer, "read", row.confirmed_at, row.label, row.evidence, row.session))
     return schema.Timeline(
         id=message.id,
         mesh=peer.alias,
         direction="received",
         address=message.sender,
         channel=message.channel,
-        stage="delivered",
+        stage=max((Stage(step.stage) for step in steps), key=_ON_THE_WAY.index),
         priority=message.priority,
         reply_to=message.reply_to or "",
         sent_at=message.sent_at,
         expires_at=message.expires_at or 0,
-        steps=[delivered],
+        steps=steps,
+    )
+
+
+def _received_step(peer: Peer, stage: str, at: int, label: str, why: str, signer: str) -> schema.Step:
+    """A stage that this machine states of a message that it received."""
+    own = peer.address_of(peer.id)
+    address = f"{own}/{label}" if label else own
+    return schema.Step(
+        stage=stage, at=at, to=address, witness="peer", signer=signer or peer.id, signer_address=address, code=why
     )
 
 

@@ -52,7 +52,7 @@ class Recipient(Answer, frozen=True, kw_only=True):
     id: str
     """Id of its copy: the message's, or another one for a further session of one peer."""
     status: str
-    """Of a message to a tag: the session was `idle`, `busy` or `away`; empty when it was not connected."""
+    """The session, or the readiest one of a peer, was `idle`, `busy` or `away`; empty when none was connected."""
     stage: str
     """How far its copy came."""
     code: str
@@ -61,6 +61,10 @@ class Recipient(Answer, frozen=True, kw_only=True):
     """None when the broker was not asked, or could not be."""
     last_seen_at: int
     """When the broker last heard from it; 0 when never or unknown."""
+    reach: str = ""
+    """How a message reaches that session: `wakeable`, `tool`, `turn` or `asked`; empty: its peer has not said."""
+    agents: int = 0
+    """How many sessions of agents are connected there."""
 
 
 class Sent(Answer, frozen=True, kw_only=True):
@@ -72,6 +76,8 @@ class Sent(Answer, frozen=True, kw_only=True):
     """Alias of the mesh."""
     stage: str
     """The least of its recipients' stages; of a post, the furthest that somebody stated."""
+    priority: str
+    """`now`, `next` or `low`."""
     channel: str
     """The channel or group that it was posted in; empty for any other message."""
     to: list[Recipient]
