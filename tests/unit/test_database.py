@@ -13,6 +13,7 @@ from claudemesh.database import Database, Migration
 from claudemesh.errors import LocalError
 
 SCHEMA = (Migration(1, "0001_first.sql", "CREATE TABLE t (k INTEGER PRIMARY KEY, v BLOB);\nPRAGMA user_version = 1;"),)
+BRIEF = pytest.mark.parametrize("brief", [False, True])
 SECOND = Migration(2, "0002_second.sql", "ALTER TABLE t ADD COLUMN w TEXT;\nPRAGMA user_version = 2;")
 
 
@@ -32,28 +33,44 @@ def modes_in(directory: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
 
 
-async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
+@BRIEF
+async def test_what_was_written_is_there_after_reopening(tmp_path: Path, brief: bool) -> None:
     """A call that returned has been committed to the file."""
     async with Database(tmp_path / "db", migrations=SCHEMA) as database:
-        assert await database.write(put(1)) == 1
+        assert await database.write(put(1), brief=brief) == 1
 
     async with Database(tmp_path / "db", migrations=SCHEMA) as database:
-        found = await database.read(keys)
+        found = await database.read(keys, brief=brief)
 
     assert found == [1]
 
 
-async def test_a_reader_sees_what_was_committed_and_cannot_write(tmp_path: Path) -> None:
+@BRIEF
+async def test_a_reader_sees_what_was_committed_and_cannot_write(tmp_path: Path, brief: bool) -> None:
     """Reads run on a snapshot of their own, beside the writer."""
     async with Database(tmp_path / "db", migrations=SCHEMA) as database:
-        await database.write(put(1))
+        await database.write(put(1), brief=brief)
 
-        assert await database.read(keys) == [1]
+        assert await database.read(keys, brief=brief) == [1]
         with pytest.raises(LocalError) as caught:
-            await database.read(put(2))
+            await database.read(put(2), brief=brief)
 
         assert caught.value.code == "disk"
-        assert await database.read(keys) == [1]
+        assert await database.read(keys, brief=brief) == [1]
+
+
+async def test_a_reader_does_not_see_what_is_not_on_disk_yet(tmp_path: Path) -> None:
+    """The statements of a brief operation have run before its commit; nobody is shown them before that."""
+    async with Database(tmp_path / "db", migrations=SCHEMA) as database:
+        writing = asyncio.create_task(database.write(put(1), brief=True))
+        seen_early = []
+        while not writing.done():
+            found = await database.read(keys, brief=True)
+            seen_early += [] if database._connections[0].in_transaction is False else found
+            await asyncio.sleep(0)
+
+        assert seen_early == []
+        assert await database.read(keys, brief=True) == [1]
 
 
 async def test_a_private_database_in_memory_needs_no_file() -> None:
@@ -64,8 +81,9 @@ async def test_a_private_database_in_memory_needs_no_file() -> None:
         assert await database.read(keys) == [1]
 
 
+@BRIEF
 @pytest.mark.parametrize("path_name", ["db", None])
-async def test_one_operation_that_raises_is_undone_alone(tmp_path: Path, path_name: str | None) -> None:
+async def test_one_operation_that_raises_is_undone_alone(tmp_path: Path, path_name: str | None, brief: bool) -> None:
     """Operations share a commit and nothing else: the others of the batch take effect, each once."""
 
     def write_then_fail(connection: sqlite3.Connection) -> None:
@@ -74,9 +92,9 @@ async def test_one_operation_that_raises_is_undone_alone(tmp_path: Path, path_na
 
     async with Database(tmp_path / path_name if path_name else None, migrations=SCHEMA) as database:
         results = await asyncio.gather(
-            *(database.write(put(k)) for k in range(20)),
-            database.write(write_then_fail),
-            *(database.write(put(k)) for k in range(20, 40)),
+            *(database.write(put(k), brief=brief) for k in range(20)),
+            database.write(write_then_fail, brief=brief),
+            *(database.write(put(k), brief=brief) for k in range(20, 40)),
             return_exceptions=True,
         )
         found = await database.read(keys)
@@ -85,11 +103,12 @@ async def test_one_operation_that_raises_is_undone_alone(tmp_path: Path, path_na
     assert [type(result) for result in results] == [int] * 20 + [ValueError] + [int] * 20
 
 
-async def test_a_broken_constraint_is_the_callers_error_and_undoes_only_that_call(tmp_path: Path) -> None:
+@BRIEF
+async def test_a_broken_constraint_is_the_callers_error_and_undoes_only_that_call(tmp_path: Path, brief: bool) -> None:
     """An error of the statement itself is not mistaken for a failing disk."""
     async with Database(tmp_path / "db", migrations=SCHEMA) as database:
         results = await asyncio.gather(
-            database.write(put(1)), database.write(put(1)), database.write(put(2)), return_exceptions=True
+            *(database.write(put(k), brief=brief) for k in (1, 1, 2)), return_exceptions=True
         )
         found = await database.read(keys)
 
@@ -97,29 +116,42 @@ async def test_a_broken_constraint_is_the_callers_error_and_undoes_only_that_cal
     assert found == [1, 2]
 
 
-async def test_operations_that_wait_together_share_one_commit(tmp_path: Path) -> None:
+@BRIEF
+async def test_operations_that_wait_together_share_one_commit(tmp_path: Path, brief: bool) -> None:
     """Group commit: far fewer transactions than callers."""
 
     async with Database(tmp_path / "db", migrations=SCHEMA) as database:
         commits = []
         database._connections[0].set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
-        await asyncio.gather(*(database.write(put(k)) for k in range(500)))
+        await asyncio.gather(*(database.write(put(k), brief=brief) for k in range(500)))
 
     assert 1 <= len(commits) <= 50
 
 
-async def test_more_callers_than_the_queue_holds_all_finish() -> None:
-    """Past the bound a caller waits for room instead of failing."""
-    async with Database(None, migrations=SCHEMA) as database:
-        await asyncio.gather(*(database.write(put(k)) for k in range(20_000)))
+async def test_operations_take_effect_in_the_order_of_their_calls(tmp_path: Path) -> None:
+    """A brief operation neither overtakes one for the thread nor is overtaken, whatever runs at the moment."""
+    calls = [(k, k % 7 in (1, 2, 5)) for k in range(300)]
 
-        assert len(await database.read(keys)) == 20_000
+    def put_next(key: int) -> Callable[[sqlite3.Connection], object]:
+        statement = "INSERT INTO t (k, v) VALUES (?, (SELECT count(*) FROM t))"
+        return lambda connection: connection.execute(statement, (key,)).rowcount
+
+    async with Database(tmp_path / "db", migrations=SCHEMA) as database:
+        tasks = []
+        for key, brief in calls:
+            tasks.append(asyncio.create_task(database.write(put_next(key), brief=brief)))
+            await asyncio.sleep(0.001 if key % 41 == 0 else 0)
+        await asyncio.gather(*tasks)
+        found = await database.read(lambda c: [row[0] for row in c.execute("SELECT k FROM t ORDER BY v")])
+
+    assert found == [key for key, _ in calls]
 
 
-async def test_a_cancelled_caller_does_not_disturb_the_others(tmp_path: Path) -> None:
+@BRIEF
+async def test_a_cancelled_caller_does_not_disturb_the_others(tmp_path: Path, brief: bool) -> None:
     """Its operation is committed all the same, once."""
     async with Database(tmp_path / "db", migrations=SCHEMA) as database:
-        tasks = [asyncio.create_task(database.write(put(k))) for k in range(3)]
+        tasks = [asyncio.create_task(database.write(put(k), brief=brief)) for k in range(3)]
         await asyncio.sleep(0)
         tasks[1].cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,11 +161,12 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(tmp_path: Path) ->
     assert found == [0, 1, 2]
 
 
-async def test_closing_finishes_what_was_called(tmp_path: Path) -> None:
+@BRIEF
+async def test_closing_finishes_what_was_called(tmp_path: Path, brief: bool) -> None:
     """Nothing that was handed to the writer is dropped at close."""
     database = Database(tmp_path / "db", migrations=SCHEMA)
     await database.open()
-    tasks = [asyncio.create_task(database.write(put(k))) for k in range(100)]
+    tasks = [asyncio.create_task(database.write(put(k), brief=brief)) for k in range(100)]
     await asyncio.sleep(0)
 
     await database.close()
@@ -141,7 +174,8 @@ async def test_closing_finishes_what_was_called(tmp_path: Path) -> None:
     assert sorted(await asyncio.gather(*tasks)) == list(range(100))
 
 
-async def test_a_full_disk_fails_the_batch_and_leaves_nothing_half_applied(tmp_path: Path) -> None:
+@BRIEF
+async def test_a_full_disk_fails_the_batch_and_leaves_nothing_half_applied(tmp_path: Path, brief: bool) -> None:
     """SQLITE_FULL: every caller of the batch gets `disk`, none of it is stored, and later calls work again."""
     rollbacks = []
     async with Database(tmp_path / "db", migrations=SCHEMA, on_rollback=lambda: rollbacks.append(1)) as database:
@@ -150,11 +184,11 @@ async def test_a_full_disk_fails_the_batch_and_leaves_nothing_half_applied(tmp_p
         await database.write(lambda c: c.execute(f"PRAGMA max_page_count = {limit}").fetchone())
 
         results = await asyncio.gather(
-            *(database.write(put(k, os.urandom(2_000))) for k in range(1, 101)), return_exceptions=True
+            *(database.write(put(k, os.urandom(2_000)), brief=brief) for k in range(1, 51)), return_exceptions=True
         )
         stored = await database.read(keys)
         await database.write(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
-        await database.write(put(1_000))
+        await database.write(put(1_000), brief=brief)
 
         failures = [result for result in results if isinstance(result, LocalError)]
         acknowledged = [result for result in results if isinstance(result, int)]

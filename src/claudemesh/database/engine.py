@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 from claudemesh.database import file
+from claudemesh.database.brief import BriefWriter
 from claudemesh.database.migrations import Migration, migrate
 from claudemesh.database.worker import Job, Worker
 
@@ -46,6 +47,8 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
         self._writer: Worker | None = None
         self._reader: Worker | None = None
+        self._brief: BriefWriter | None = None
+        self._snapshots: _Snapshots | None = None
 
     async def open(self) -> None:
         """Open the file and apply the missing migrations.
@@ -60,35 +63,55 @@ class Database:
         transactions = _Transactions(self._connections[0], self._on_rollback)
         self._writer = self._reader = Worker("database-writer", transactions.run)
         if len(self._connections) > 1:
-            self._reader = Worker("database-reader", _Snapshots(self._connections[1]).run)
+            self._brief = BriefWriter(self._connections[0], self._writer, transactions.rollback)
+            self._snapshots = _Snapshots(self._connections[1])
+            self._reader = Worker("database-reader", self._snapshots.run)
 
     async def close(self) -> None:
         """Finish every operation that was called, then close the file."""
         writer, reader, self._writer, self._reader = self._writer, self._reader, None, None
+        if self._brief is not None:
+            self._brief.hand_over()
+            self._brief = self._snapshots = None
         if reader is not None and reader is not writer:
             await reader.stop()
         if writer is not None:
             await writer.stop()
         await asyncio.to_thread(self._close_connections)
 
-    async def write(self, operation: Operation[T]) -> T:
-        """Run `operation` in a transaction on the writer thread; returns after the commit is on disk.
+    async def write(self, operation: Operation[T], *, brief: bool = False) -> T:
+        """Run `operation` in a transaction; returns after the commit is on disk.
 
         Operations that wait at the same time share one transaction. One that raises is undone alone, and its
         exception is raised here. A caller that is cancelled does not undo its operation.
+
+        Args:
+            brief: It touches at most a few hundred rows, found by their keys, and some ten kilobytes: its statements
+                run on the loop where the writer thread is free, which then only commits.
 
         Raises:
             LocalError: `disk` or `journal_damaged`: no operation of the batch took effect.
         """
         if self._writer is None:
             raise AssertionError("the database is not open")
+        if self._brief is not None:
+            if brief and not self._brief.is_full:
+                in_brief: T = await self._brief.do(operation)
+                return in_brief
+            self._brief.hand_over()
         result: T = await self._writer.do(operation)
         return result
 
-    async def read(self, operation: Operation[T]) -> T:
-        """Run `operation` on a consistent snapshot of what is committed, beside the writer; it cannot write."""
+    async def read(self, operation: Operation[T], *, brief: bool = False) -> T:
+        """Run `operation` on a consistent snapshot of what is committed, beside the writer; it cannot write.
+
+        Args:
+            brief: As of `write`: it runs on the loop where the reader thread is free.
+        """
         if self._reader is None:
             raise AssertionError("the database is not open")
+        if brief and self._snapshots is not None and self._reader.is_idle:
+            return self._snapshots.look(operation)
         result: T = await self._reader.do(operation)
         return result
 
@@ -129,21 +152,43 @@ class _Transactions:
         self._on_rollback = on_rollback
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Carry out `jobs` in one transaction and commit it; the jobs hold the results."""
+        """Carry out `jobs` in one transaction and commit it; the jobs hold the results.
+
+        Within a transaction already, the first job stands for its commit.
+        """
+        if self._connection.in_transaction:
+            self._commit(jobs[0])
+            jobs = jobs[1:]
+        if not jobs:
+            return
         try:
             if not self._together(jobs):
                 self._apart(jobs)
         except Exception as error:  # noqa: BLE001 - the callers of this batch get it; the thread serves the next one
-            self._rollback()
+            self.rollback()
             for job in jobs:
                 job.error = file.failure_of(error) or error
+
+    def rollback(self) -> None:
+        """Undo what is not committed."""
+        # After a full disk SQLite may have rolled back by itself.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._on_rollback()
+
+    def _commit(self, job: Job) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - the callers of that transaction get it
+            self.rollback()
+            job.error = file.failure_of(error) or error
 
     def _together(self, jobs: Sequence[Job]) -> bool:
         """All jobs without savepoints, which cost a copy of every page they touch; False when one of them raised."""
         self._connection.execute("BEGIN IMMEDIATE")
         for job in jobs:
             if not self._attempt(job):
-                self._rollback()
+                self.rollback()
                 return len(jobs) == 1
         self._connection.execute("COMMIT")
         return True
@@ -169,12 +214,6 @@ class _Transactions:
             return False
         return True
 
-    def _rollback(self) -> None:
-        # After a full disk SQLite may have rolled back by itself.
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-        self._on_rollback()
-
 
 class _Snapshots:
     """Runs jobs on the reading connection, each on one snapshot."""
@@ -186,13 +225,23 @@ class _Snapshots:
         """Carry out `jobs` one after the other; the jobs hold the results."""
         for job in jobs:
             try:
-                self._connection.execute("BEGIN")
-                job.value = job.operation(self._connection)
+                job.value = self.look(job.operation)
             except Exception as error:  # noqa: BLE001 - it belongs to the caller of this job, who gets it
-                job.error = file.failure_of(error) or error
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                job.error = error
+
+    def look(self, operation: Operation[T]) -> T:
+        """Run one operation; raises what it raises, or the `LocalError` that this means."""
+        try:
+            self._connection.execute("BEGIN")
+            return operation(self._connection)
+        except sqlite3.Error as error:
+            failure = file.failure_of(error)
+            if failure is None:
+                raise
+            raise failure from error
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 def _nothing() -> None:

@@ -21,6 +21,15 @@ class Job:
         self.value: Any = None
         self.error: Exception | None = None
 
+    def resolve(self) -> None:
+        """Tell the caller, if it still waits."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.error)
+
 
 class Worker:
     """Runs `run_batch` on its own thread with all the jobs that wait, and resolves their futures on the loop."""
@@ -30,16 +39,27 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._room = asyncio.Semaphore(MAX_WAITING)
+        self._unfinished = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._stopped = self._loop.create_future()
         self._thread.start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the thread has nothing to do: what it works with may be used from the loop for a moment."""
+        return self._unfinished == 0
+
     async def do(self, operation: Callable[..., Any]) -> Any:
         """Carry out one operation; waits first when too many wait already."""
         async with self._room:
-            future: asyncio.Future[Any] = self._loop.create_future()
-            self._queue.put(Job(operation, future))
-            return await future
+            job = Job(operation, self._loop.create_future())
+            self.submit(job)
+            return await job.future
+
+    def submit(self, job: Job) -> None:
+        """Queue one job, however many wait."""
+        self._unfinished += 1
+        self._queue.put(job)
 
     async def stop(self) -> None:
         """Return when everything queued before has been carried out and the thread has ended."""
@@ -53,7 +73,7 @@ class Worker:
             jobs, running = self._next_batch()
             if jobs:
                 self._run_batch(jobs)
-                self._loop.call_soon_threadsafe(_resolve, jobs)
+                self._loop.call_soon_threadsafe(self._resolve, jobs)
         self._loop.call_soon_threadsafe(self._stopped.set_result, None)
 
     def _next_batch(self) -> tuple[list[Job], bool]:
@@ -69,12 +89,7 @@ class Worker:
                 return jobs, True
         return jobs, False
 
-
-def _resolve(jobs: Sequence[Job]) -> None:
-    for job in jobs:
-        if job.future.done():
-            continue
-        if job.error is None:
-            job.future.set_result(job.value)
-        else:
-            job.future.set_exception(job.error)
+    def _resolve(self, jobs: Sequence[Job]) -> None:
+        self._unfinished -= len(jobs)
+        for job in jobs:
+            job.resolve()

@@ -226,7 +226,9 @@ class Incoming:
         users = {one.message.sender: members[one.message.sender].user for one in batch.judged}
         self.reactions.hold(batch, now)
         try:
-            outcomes = await self._journal.write(lambda connection: record_batch(connection, mesh, batch, users, now))
+            outcomes = await self._journal.write(
+                lambda connection: record_batch(connection, mesh, batch, users, now), brief=batch.is_brief
+            )
         except BaseException:
             self.reactions.unhold(now)
             raise

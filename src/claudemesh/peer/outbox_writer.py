@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from claudemesh.database import BRIEF_BYTES
 from claudemesh.peer.journal import Journal, outbox
 from claudemesh.peer.journal.outbox import Draft
 from claudemesh.types import MeshId
@@ -35,4 +36,5 @@ class OutboxWriter:
     async def _commit(self) -> None:
         async with self._committing:
             drafts, self._gathered, self._next = self._gathered, [], None
-            await self._journal.write(lambda connection: outbox.enqueue(connection, self._mesh, drafts))
+            brief = sum(len(draft.body) for draft in drafts) <= BRIEF_BYTES
+            await self._journal.write(lambda connection: outbox.enqueue(connection, self._mesh, drafts), brief=brief)

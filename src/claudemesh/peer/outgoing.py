@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from claudemesh.database import BRIEF_BYTES
 from claudemesh.errors import Invalid, Refused, Unreachable
 from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.cards import CardDirectory
@@ -134,7 +135,8 @@ class Outgoing:
                     skip=skip,
                     limit=limit,
                     agents=self.agents_may_send(),
-                )
+                ),
+                brief=True,
             )
             if not rows:
                 return
@@ -174,7 +176,8 @@ class Outgoing:
                     keys.save_attestation(connection, known.mesh, known.digest, known.expires_at, session.statement)
                 outbox.mark_sealed(connection, [_sealed(flight) for flight in sealed])
 
-            await self._journal.write(write)
+            size = sum(len(flight.row.envelope or b"") for flight in sealed)
+            await self._journal.write(write, brief=size <= BRIEF_BYTES)
         for flight in sealed:
             await self._act(line, flight, delivery.EnvelopeSealed())
         for flight in ready:
@@ -274,7 +277,7 @@ class Outgoing:
         row, mesh, now = flight.row, self._membership.mesh, self._runtime.now()
         signer = self._broker if claim.witness is Witness.BROKER else self._keyring.member
         recorded = await self._journal.write(
-            lambda connection: write_end(connection, mesh, row, outcome, claim, detail, signer, now)
+            lambda connection: write_end(connection, mesh, row, outcome, claim, detail, signer, now), brief=True
         )
         self._tracker.record([recorded])
         self._flights.pop((row.message_id, row.peer), None)
@@ -301,7 +304,9 @@ class Outgoing:
             return
         mesh, now = self._membership.mesh, self._runtime.now()
         self._tracker.record(
-            await self._journal.write(lambda connection: write_accepted(connection, mesh, answers, settled, now))
+            await self._journal.write(
+                lambda connection: write_accepted(connection, mesh, answers, settled, now), brief=True
+            )
         )
         self._pace.speed_up(len(settled))
         for one in settled:

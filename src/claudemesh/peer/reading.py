@@ -76,7 +76,7 @@ class Reader:
     async def mark_seen(self, numbers: list[int]) -> None:
         """Have messages, by their row numbers, not be listed as unseen again."""
         now = self._parts.runtime.now()
-        await self._parts.journal.write(lambda c: inbox.mark_seen(c, numbers, now))
+        await self._parts.journal.write(lambda c: inbox.mark_seen(c, numbers, now), brief=len(numbers) <= MARK_BATCH)
 
     async def reply_to(self, message_id: MessageId, timeout_s: float) -> Received | None:
         """Wait for the first reply to a message of ours, and take it; None when none came in time."""
@@ -85,7 +85,7 @@ class Reader:
             async with asyncio.timeout(timeout_s):
                 while True:
                     changed.clear()
-                    replies = await parts.journal.read(lambda c: inbox.find_replies(c, mesh, message_id))
+                    replies = await parts.journal.read(lambda c: inbox.find_replies(c, mesh, message_id), brief=True)
                     if replies and not parts.holding.quiet.paused_since:
                         await self.mark_seen([replies[0].id])
                         return self.show(replies[0])
@@ -103,12 +103,14 @@ class Reader:
         """Tell the sender of a message that it came further here; in the name of this reader's session."""
         parts = self._parts
         due = ReceiptDue(message.sender_id, message.id, stage, parts.runtime.now(), self._session, note)
-        await parts.journal.write(lambda c: inbox.add_receipts_due(c, parts.mesh, [due]))
+        await parts.journal.write(lambda c: inbox.add_receipts_due(c, parts.mesh, [due]), brief=True)
         parts.receipts.wake()
 
     async def _load(self, after: int) -> list[InboxRow]:
         mesh, session = self._parts.mesh, self._session
-        return await self._parts.journal.read(lambda c: inbox.load_unseen(c, mesh, session, after, READ_BATCH))
+        return await self._parts.journal.read(
+            lambda c: inbox.load_unseen(c, mesh, session, after, READ_BATCH), brief=True
+        )
 
     async def _mark(self, taken: list[int]) -> None:
         if taken:

@@ -19,6 +19,7 @@ from claudemesh.protocol.delivery import Stage
 from claudemesh.types import MessageId, UnixMillis
 
 MAX_DUE_PER_ROUND: Final = 2_048
+MAX_BRIEF: Final = 256
 BUSY_FACTOR: Final = 10
 """Soon after a round, the next one waits this many times longer for company."""
 PATIENCE: Final = 10
@@ -73,7 +74,9 @@ class ReceiptSender:
 
     async def _enqueue(self) -> int:
         mesh = self._membership.mesh
-        due = await self._journal.read(lambda connection: inbox.load_receipts_due(connection, mesh, MAX_DUE_PER_ROUND))
+        due = await self._journal.read(
+            lambda connection: inbox.load_receipts_due(connection, mesh, MAX_DUE_PER_ROUND), brief=True
+        )
         if not due:
             return 0
         drafts = self._drafts(due)
@@ -82,7 +85,7 @@ class ReceiptSender:
             outbox.enqueue(connection, mesh, drafts)
             inbox.drop_receipts_due(connection, mesh, due)
 
-        await self._journal.write(write)
+        await self._journal.write(write, brief=len(due) <= MAX_BRIEF)
         self._outbox_changed()
         return len(due)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from claudemesh.crypto import statements
 from claudemesh.crypto.statements import Statement
+from claudemesh.database import BRIEF_BYTES
 from claudemesh.errors import EnvelopeRefused, Malformed
 from claudemesh.peer import contents, events
 from claudemesh.peer.contents import Nack, Profile, Receipt
@@ -125,6 +126,13 @@ class Batch:
         return not (
             self.judged or self.unopened or self.notices or self.epochs or self.wanted or self.parked or self.unparked
         )
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether it is few messages, and nothing but messages."""
+        if self.unopened or self.epochs or self.wanted or self.parked or self.unparked:
+            return False
+        return sum(len(one.message.opened.frame) for one in self.judged) <= BRIEF_BYTES
 
 
 @dataclass(slots=True)
