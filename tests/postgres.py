@@ -101,6 +101,10 @@ class PostgresServer:
         self.sql(f"CREATE DATABASE {name}")
         return self.url(name)
 
+    def empty(self, url: str) -> None:
+        """Remove everything from a database; quicker than a new one."""
+        self.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public", url)
+
     def url(self, database: str) -> str:
         """The URL of a database, over the Unix socket."""
         return f"postgresql://{USER}@/{database}?host={self.directory}&port={self.port}"

@@ -24,11 +24,24 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def database(postgres: PostgresServer) -> str:
+    """The URL of a database for one test after the other."""
+    return postgres.database()
+
+
+@pytest.fixture
+def empty_database(postgres: PostgresServer, database: str) -> str:
+    """The URL of a database in which nothing is."""
+    postgres.empty(database)
+    return database
+
+
 @pytest.fixture(params=["sqlite", "sqlite-in-memory", "postgresql"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
     """Makes stores of one kind, all on the same data if it is kept in files."""
     if request.param == "postgresql":
-        url = request.getfixturevalue("postgres").database()
+        url = request.getfixturevalue("empty_database")
         return lambda: PostgresStore(DatabaseUrl(url))
     path = tmp_path / "broker.sqlite3" if request.param == "sqlite" else None
     return lambda: SqliteStore(path)
@@ -47,7 +60,7 @@ async def store(backend: Callable[[], Store]) -> AsyncIterator[Store]:
 async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reopen]:
     """Ends the process that has the durable store open, if there is one, and opens it anew in another."""
     current: list[Store] = []
-    url = request.getfixturevalue("postgres").database() if request.param == "postgresql" else None
+    url = request.getfixturevalue("empty_database") if request.param == "postgresql" else None
 
     async def again() -> Store:
         is_first = not current
