@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +23,14 @@ HEARD_WITHIN_S: Final = 3.0
 class Cluster:
     """What nodes share, and the nodes."""
 
-    def __init__(self, directory: Path, hub: Hub | None, store: Store | None, database: str, nats: str) -> None:
+    def __init__(
+        self, directory: Path, hub: Hub | None, store: Store | None, database: str, nats: NatsServer | None
+    ) -> None:
         self._directory = directory
         self._hub = hub
         self._store = store
         self._database = database
         self._nats = nats
-        self._stack = AsyncExitStack()
         self._started = 0
         self.nodes: list[Broker] = []
 
@@ -43,9 +44,11 @@ class Cluster:
             given = settings(directory, key=key, **changes)
             node = Broker(given, shared=Shared(self._store, LocalBus(self._hub)))
         else:
+            assert self._nats is not None
             database = DatabaseUrl(self._database)
-            node = Broker(settings(directory, key=key, database=database, bus=self._nats, **changes))
-        self.nodes.append(await self._stack.enter_async_context(node))
+            node = Broker(settings(directory, key=key, database=database, bus=self._nats.url, **changes))
+        await node.__aenter__()
+        self.nodes.append(node)
         if isinstance(node._bus, NatsBus):
             await until(node._bus.is_connected)
             await asyncio.sleep(0.1)
@@ -53,11 +56,27 @@ class Cluster:
 
     async def cut(self) -> None:
         """Lose the bus."""
-        assert self._hub is not None
-        self._hub.is_cut = True
+        if self._hub is not None:
+            self._hub.is_cut = True
+        if self._nats is not None:
+            await self._nats.kill()
+
+    async def mend(self) -> None:
+        """Have the bus back."""
+        if self._hub is not None:
+            self._hub.is_cut = False
+        if self._nats is not None:
+            await self._nats.start()
 
     async def close(self) -> None:
-        await self._stack.aclose()
+        """Stop every node."""
+        while self.nodes:
+            await self.stop(self.nodes[-1])
+
+    async def stop(self, node: Broker) -> None:
+        """Stop one node."""
+        self.nodes.remove(node)
+        await node.__aexit__(None, None, None)
 
 
 @asynccontextmanager
@@ -65,7 +84,7 @@ async def local_cluster(directory: Path) -> AsyncIterator[Cluster]:
     """Nodes of this process on one SQLite store."""
     store = SqliteStore(directory / "shared.db")
     await store.open()
-    cluster = Cluster(directory, Hub(), store, "", "")
+    cluster = Cluster(directory, Hub(), store, "", None)
     try:
         yield cluster
     finally:
@@ -76,7 +95,7 @@ async def local_cluster(directory: Path) -> AsyncIterator[Cluster]:
 @asynccontextmanager
 async def real_cluster(directory: Path, database: str, nats: NatsServer) -> AsyncIterator[Cluster]:
     """Nodes of this process on a PostgreSQL database and a NATS server."""
-    cluster = Cluster(directory, None, None, database, nats.url)
+    cluster = Cluster(directory, None, None, database, nats)
     try:
         yield cluster
     finally:

@@ -1,7 +1,7 @@
 """Messages, rosters and presence across the nodes of one broker (docs/spec/cluster.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,35 @@ from claudemesh.protocol import codec, messages
 from claudemesh.protocol.roster import GENERAL
 from tests import wire_client as wire
 from tests.channel_wire import DEPLOYS, append, audit_rows, private_channel
-from tests.clusters import HEARD_WITHIN_S, Cluster, local_cluster, until
+from tests.clusters import HEARD_WITHIN_S, Cluster, local_cluster, real_cluster, until
+from tests.nats_server import nats_server
+from tests.postgres import PostgresServer, postgres_server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["one-process", "postgresql-nats"])
+async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A cluster without nodes."""
+    if request.param == "one-process":
+        async with local_cluster(tmp_path) as cluster:
+            yield cluster
+        return
+    async with nats_server() as nats:
+        async with real_cluster(tmp_path, request.getfixturevalue("postgres").database(), nats) as cluster:
+            yield cluster
 
 
 @pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with local_cluster(tmp_path) as running:
-        await running.start()
-        await running.start()
-        yield running
+async def cluster(empty: Cluster) -> Cluster:
+    """A cluster of two."""
+    await empty.start()
+    await empty.start()
+    return empty
 
 
 def urls(cluster: Cluster) -> tuple[str, str]:
@@ -194,6 +214,7 @@ async def test_a_lost_hint_costs_time_and_nothing_else(cluster: Cluster, monkeyp
     owner, bob = await wire.mesh_of(here, 2)
     async with wire.member(here, owner) as owners, wire.member(there, bob) as bobs:
         await cluster.cut()
+        await until(lambda: not any(node._bus is None or node._bus.is_connected() for node in cluster.nodes))
         await owners.submit(owner.envelope(bob.id))
         appended = await owners.append(owner.invite(wire.random_key()))
 
@@ -243,28 +264,27 @@ async def test_peers_of_every_node_are_listed_with_their_sessions(cluster: Clust
 
 
 async def test_joins_and_leaves_are_told_on_every_node_and_recorded_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One `peer_joined` and one `peer_left` for each link, one row each in the audit log."""
     monkeypatch.setattr(members, "DEPART_INTERVAL_MS", 200)
     limits = {"rejoin_grace_ms": 300, "presence_lease_ms": 60_000}
-    async with local_cluster(tmp_path) as cluster:
-        here, there = [(await cluster.start(limits=limits)).url for _ in range(2)]
-        owner, bob, carol = await wire.mesh_of(here, 3)
-        async with wire.member(here, owner) as owners, wire.member(there, carol) as carols:
-            async with asyncio.timeout(15):
-                await _event(owners, "peer_left", bob.id)
-                await _event(carols, "peer_left", bob.id)
-            async with wire.member(there, bob):
-                async with asyncio.timeout(HEARD_WITHIN_S):
-                    joins = [await _event(link, "peer_joined", bob.id) for link in (owners, carols)]
-            async with asyncio.timeout(15):
-                leaves = [await _event(link, "peer_left", bob.id) for link in (owners, carols)]
-            recorded: list[str] = []
-            async with asyncio.timeout(10):
-                while len(recorded) < 4:
-                    rows = await audit_rows(owners)
-                    recorded = [row["event_type"] for row in rows if row["actor_peer_id"] == bob.id[:16]]
+    here, there = [(await empty.start(limits=limits)).url for _ in range(2)]
+    owner, bob, carol = await wire.mesh_of(here, 3)
+    async with wire.member(here, owner) as owners, wire.member(there, carol) as carols:
+        async with asyncio.timeout(15):
+            await _event(owners, "peer_left", bob.id)
+            await _event(carols, "peer_left", bob.id)
+        async with wire.member(there, bob):
+            async with asyncio.timeout(HEARD_WITHIN_S):
+                joins = [await _event(link, "peer_joined", bob.id) for link in (owners, carols)]
+        async with asyncio.timeout(15):
+            leaves = [await _event(link, "peer_left", bob.id) for link in (owners, carols)]
+        recorded: list[str] = []
+        async with asyncio.timeout(10):
+            while len(recorded) < 4:
+                rows = await audit_rows(owners)
+                recorded = [row["event_type"] for row in rows if row["actor_peer_id"] == bob.id[:16]]
 
     assert len({join.st for join in joins}) == 1
     assert len({leave.st for leave in leaves}) == 1
@@ -318,7 +338,7 @@ async def test_a_node_that_stops_sends_its_peers_away_and_leaves_nothing_leased(
         await owners.submit(owner.envelope(bob.id))
         [before] = await bobs.deliveries(1)
 
-        await third.__aexit__(None, None, None)
+        await cluster.stop(third)
         last = await bobs.ended()
         bob.session = wire.identity.session_keys(wire.os.urandom(64))
         async with wire.member(there, bob) as again:

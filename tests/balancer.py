@@ -1,0 +1,67 @@
+"""One name for several nodes: a TCP proxy that gives each connection to the node that has the fewest."""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class Balancer:
+    """Forwards connections to whichever of `ports` takes them."""
+
+    def __init__(self) -> None:
+        self.ports: list[int] = []
+        self.port = 0
+        self.open: Counter[int] = Counter()
+        """Connections by node."""
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """One connection of a client."""
+        for port in sorted(self.ports, key=self.open.__getitem__):
+            try:
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                continue
+            self.open[port] += 1
+            try:
+                await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
+            finally:
+                self.open[port] -= 1
+            return
+        writer.close()
+
+
+@asynccontextmanager
+async def balancer() -> AsyncIterator[Balancer]:
+    """A balancer without nodes."""
+    made = Balancer()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.create_task(made.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pipe(reader: StreamReader, writer: StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    with suppress(OSError):
+        writer.close()
