@@ -10,6 +10,12 @@ def main() -> NoReturn:
         from claudemesh.hosts.calling import main as answer_hook
 
         sys.exit(answer_hook(sys.argv[2]))
+    if sys.argv[1:2] == ["mcp"]:
+        from claudemesh.mcp.pump import main as carry
+
+        exit_code = carry(sys.argv[2:])
+        if exit_code is not None:
+            sys.exit(exit_code)
     from claudemesh.cli.main import main as run_command
 
     run_command()

@@ -62,6 +62,7 @@ VERBS: Final[dict[str, Entry]] = {
     "doctor": Entry("doctor", "doctor", "Check this machine, the daemon and the brokers, with remedies."),
     "daemon": Entry("daemon", "daemon", "Start, stop and inspect the daemon."),
     "broker": Entry("broker", "broker", "Run a broker: it routes ciphertext and orders rosters, and can read neither."),
+    "mcp": Entry("mcp", "mcp", "Serve MCP to an agent on standard input and output; hosts start it."),
     "completion": Entry("completion", "completion", "Print the completion script of a shell."),
 }
 
