@@ -1,10 +1,14 @@
-"""`claudemesh broker`: run a broker in the foreground."""
+"""`claudemesh broker`: run a broker in the foreground; bring its database up to date."""
 
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from claudemesh.errors import ClaudemeshError
 
 _EXAMPLES = """\b
 Examples:
@@ -17,7 +21,14 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES)
+_MIGRATE_EXAMPLES = """\b
+Examples:
+  claudemesh broker migrate --dry-run --database postgresql://claudemesh@db/claudemesh
+  claudemesh broker migrate --database postgresql://claudemesh@db/claudemesh
+"""
+
+
+@click.group(invoke_without_command=True, epilog=_EXAMPLES)
 @click.option("--listen", metavar="HOST:PORT", help="TCP address.  [default: 127.0.0.1:7900, unless --unix is given]")
 @click.option("--unix", type=click.Path(path_type=Path), metavar="PATH", help="Unix socket (mode 0600).")
 @click.option(
@@ -65,7 +76,9 @@ Examples:
 )
 @click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="[default: standard error]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output once it listens.")
+@click.pass_context
 def broker(
+    ctx: click.Context,
     listen: str | None,
     unix: Path | None,
     database: str,
@@ -83,6 +96,8 @@ def broker(
 
     It stops on SIGTERM or Ctrl-C: links are told to reconnect, nothing that was accepted is lost.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     from claudemesh.broker import app  # loaded here, so that other verbs and --help stay quick
     from claudemesh.errors import ClaudemeshError
 
@@ -110,5 +125,51 @@ def broker(
         )
         app.run(settings, started)
     except ClaudemeshError as error:
-        click.echo(f"claudemesh broker: {error}\n{error.hint()}", err=True)
-        sys.exit(error.exit_code)
+        _fail("claudemesh broker", error)
+
+
+@broker.command(epilog=_MIGRATE_EXAMPLES)
+@click.option(
+    "--database",
+    default="sqlite:///claudemesh-broker.db",
+    show_default=True,
+    help="sqlite:///FILE or postgresql://USER@HOST/NAME.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what is missing, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def migrate(database: str, dry_run: bool, as_json: bool) -> None:
+    """Bring the schema of a broker's database up to date.
+
+    A broker does so itself when it starts; this is for those who want it done, or seen, before. Steps
+    only add to a PostgreSQL schema: brokers of the version before go on beside them. A broker
+    refuses a database that a newer version has migrated.
+    """
+    import asyncio  # loaded here, as above
+
+    from claudemesh.broker import app
+    from claudemesh.broker.store import schema
+    from claudemesh.errors import ClaudemeshError
+
+    applied: list[str] = []
+
+    def note(step: str) -> None:
+        applied.append(step)
+        click.echo(f"applied {step}", err=True)
+
+    try:
+        where = app.parse_database(database)
+        found = asyncio.run(schema.look(where) if dry_run else schema.migrate(where, note))
+    except ClaudemeshError as error:
+        _fail("claudemesh broker migrate", error)
+    if as_json:
+        answer = {"database": str(where), "schema": found.version, "known": found.known, "applied": applied}
+        print(json.dumps(answer | {"missing": list(found.missing)}))
+        return
+    for step in found.missing:
+        print(f"missing {step}")
+    print(f"schema {found.version} of {found.known} in {where}")
+
+
+def _fail(command: str, error: "ClaudemeshError") -> NoReturn:
+    click.echo(f"{command}: {error}\n{error.hint()}", err=True)
+    sys.exit(error.exit_code)

@@ -1,7 +1,8 @@
 """One connection to PostgreSQL, and what its failures mean: the only module that knows the driver."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
@@ -128,6 +129,20 @@ def failure_of(error: BaseException) -> LocalError | None:
         if state.startswith(states):
             return LocalError(code, state)
     return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the failures of server and network as `LocalError`; whatever else is raised passes."""
+    try:
+        yield
+    except LocalError:
+        raise
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        raise failure from error
 
 
 def may_be_repeated(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from asyncio import Semaphore
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from claudemesh.broker.store.postgres.connection import Connection, failure_of
+from claudemesh.broker.store.postgres.connection import Connection, translated
 from claudemesh.errors import LocalError
 
 CONNECTIONS: Final = 4
@@ -41,12 +41,10 @@ class Readers:
 
     async def _fetch(self, connection: Connection, sql: str, *parameters: Any) -> list[Any]:
         try:
-            rows = await connection.fetch(sql, *parameters)
-        except BaseException as error:
+            with translated():
+                rows = await connection.fetch(sql, *parameters)
+        except BaseException:
             connection.drop()
-            failure = failure_of(error)
-            if failure is None:
-                raise
-            raise failure from error
+            raise
         self._idle.append(connection)
         return rows

@@ -40,7 +40,7 @@ from claudemesh.broker.store.postgres import (
     subscriptions,
 )
 from claudemesh.broker.store.postgres.addresses import Addresses, columns_of
-from claudemesh.broker.store.postgres.connection import Connection, connect, failure_of
+from claudemesh.broker.store.postgres.connection import Connection, connect, translated
 from claudemesh.broker.store.postgres.fan_outs import FanOuts
 from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.migrating import known_steps, migrate
@@ -76,13 +76,11 @@ class PostgresStore:
         """Connect and bring the schema up to date; see `Store.open`."""
         connection = await connect(self._url)
         try:
-            await migrate(connection, known_steps())
-        except BaseException as error:
+            with translated():
+                await migrate(connection, known_steps())
+        except BaseException:
             connection.drop()
-            failure = failure_of(error)
-            if failure is None or failure is error:
-                raise
-            raise failure from error
+            raise
         self._lane.start(connection)
 
     async def close(self) -> None:
@@ -409,13 +407,11 @@ class PostgresStore:
     async def _connect_writer(self) -> Connection:
         connection = await connect(self._url)
         try:
-            await nodes.take_locks(connection, list(self._joined))
-        except BaseException as error:
+            with translated():
+                await nodes.take_locks(connection, list(self._joined))
+        except BaseException:
             connection.drop()
-            failure = failure_of(error)
-            if failure is None:
-                raise
-            raise failure from error
+            raise
         return connection
 
     def _forget(self) -> None:
