@@ -50,7 +50,7 @@ VERBS: Final[dict[str, Entry]] = {
     "budget": Entry("hold", "budget", "Show or change how much agents may cause here before you are asked."),
     "pause": Entry("pause", "pause", "Stop the agents of a mesh on this machine, at once."),
     "resume": Entry("pause", "resume", "Let the agents of a mesh go on: they get what came meanwhile."),
-    "dnd": Entry("pause", "dnd", "Have agents on this machine get only what may interrupt them, or with `off` everything."),
+    "dnd": Entry("pause", "dnd", "Have agents here get only what may interrupt them, or with `off` everything."),
     "session": Entry("session", "session", "Hand a session to a container or CI job; list and end such sessions."),
     "rekey": Entry("roster", "rekey", "Replace this machine's box key, because somebody may have copied it."),
     "recover": Entry(

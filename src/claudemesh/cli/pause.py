@@ -35,7 +35,7 @@ def resume(verb: Verb, mesh: str) -> None:
 @mesh_option
 @verb
 def dnd(verb: Verb, state: str, mesh: str) -> None:
-    """Have agents on this machine get only what may interrupt them, or with `off` everything.
+    """Have agents here get only what may interrupt them, or with `off` everything.
 
     That is messages of priority `now` from your own devices and from peers to whom you granted it
     (`claudemesh grant PEER now`). The others wait in the inbox.
