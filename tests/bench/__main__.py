@@ -26,6 +26,7 @@ MODULES = {
     "routing": "durable direct messages against the floor",
     "overload": "twice as many messages as the broker can carry",
     "idle_links": "5,000 idle links",
+    "crowd": "10,000 idle links for a minute and a half",
     "end_to_end": "100 real peers, 1,000 messages each",
 }
 RESULT = ROOT / "build" / "bench.json"
