@@ -1,14 +1,17 @@
 """Epochs that go wrong: bad slots, rotators that die, senders that lag, members that ask for what is not theirs."""
 
+import asyncio
 from pathlib import Path
 
 from claudemesh.crypto import statements
 from claudemesh.crypto.primitives import box_key
+from claudemesh.errors import Refused
 from claudemesh.peer import Peer, channel_contents, contents
 from claudemesh.peer.contents import Nack
 from claudemesh.peer.journal import epochs as epoch_rows
 from claudemesh.peer.journal import outbox
 from claudemesh.peer.journal.outbox import Draft
+from claudemesh.peer.line import Line
 from claudemesh.peer.repairing import topic_of
 from claudemesh.protocol import epochs
 from claudemesh.protocol.epoch_rules import slot_holders
@@ -36,8 +39,21 @@ async def rotate_badly(peer: Peer, victim: PeerId) -> HeldEpoch:
     await parts.journal.write(lambda c: epoch_rows.save(c, peer.mesh, held, made.statement, None))
     parts.channels.epochs.hold(held)
     put = PutEpoch(rid=0, st=made.statement, att=session.attestation.digest, slots=list(made.slots))
-    await line.request(put, Ok)
+    await publish(line, put)
     return held
+
+
+async def publish(line: Line, put: PutEpoch) -> None:
+    """Publish an epoch as soon as the broker takes one of this peer again."""
+    while True:
+        try:
+            await line.request(put, Ok)
+        except Refused as error:
+            if error.retry_after_ms is None:
+                raise
+            await asyncio.sleep(error.retry_after_ms / 1_000)
+        else:
+            return
 
 
 async def whisper(peer: Peer, to: PeerId, content_type: str, *bodies: bytes) -> None:
@@ -143,6 +159,32 @@ async def test_a_secret_that_nobody_asked_for_is_not_taken(tmp_path: Path) -> No
         await whisper(alice, bob.id, channel_contents.SLOT, statements.encode(body))
 
         await refused_at(bob, "not_entitled")
+
+
+async def test_history_that_comes_before_its_epoch_is_read_once_that_is_here(tmp_path: Path) -> None:
+    """The newcomer's slot was bad: it keeps what was shared, also over a restart, and asks the sharer for the epoch."""
+    async with team(tmp_path, "alice", "bob") as (made, (alice, bob)):
+        await alice.send("#general", "one")
+        await take(bob, 1)
+        (carol,) = await made.join("carol")
+        await made.close("carol")
+        valve = Valve()
+        valve.loses_out = of_type("send")
+        carol = await made.open("carol", valve.connect)
+        held = await rotate_badly(alice, carol.id)
+
+        [shared] = await alice.share_history("#general", "carol")
+        await eventually(lambda: bool(carol._parts.channels.shared._awaited), "carol keeps what she cannot open")
+        assert carol._parts.channels.epochs.find(held.id) is None
+        assert await carol.channel_history("#general") == []
+        await made.close("carol")
+        carol = await made.open("carol")
+        await eventually(lambda: carol._parts.channels.epochs.find(held.id) is not None, "alice hands over the epoch")
+        await eventually(lambda: not carol._parts.channels.shared._awaited, "what was kept is read")
+
+        assert [(one.text, one.shared_by) for one in await carol.channel_history("#general")] == [("one", "alice.box")]
+        assert (shared.messages, shared.epochs) == (1, 1)
+        assert slots_sent(alice, carol.id) == 1
 
 
 async def test_a_rotator_that_dies_before_it_published_leaves_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from claudemesh.peer.epochs import HISTORY_LIFETIME_MS, Epochs
 from claudemesh.peer.events import ChannelsChanged, Hub
 from claudemesh.peer.history import HISTORY_MESSAGES, History
 from claudemesh.peer.incoming import Incoming
-from claudemesh.peer.journal import Journal, channels, posts
+from claudemesh.peer.journal import Journal, channels, kept_history, posts
 from claudemesh.peer.journal import epochs as epoch_rows
 from claudemesh.peer.judging import Judge
 from claudemesh.peer.keyring import Keyring
@@ -26,10 +26,11 @@ from claudemesh.peer.repairing import Repairs
 from claudemesh.peer.rotating import Rotator
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Sessions
+from claudemesh.peer.shared_history import SharedHistory
 from claudemesh.peer.subscriptions import Subscriptions
 from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import limits
-from claudemesh.types import UnixMillis
+from claudemesh.types import Digest, UnixMillis
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class ChannelParts:
     repairs: Repairs
     directory: Directory
     history: History
+    shared: SharedHistory
     subscriptions: Subscriptions
     rotator: Rotator
     posting: Posting
@@ -54,11 +56,13 @@ class ChannelParts:
         await self.repairs.load()
         await self.directory.load()
         await self.subscriptions.load()
+        await self.shared.load()
 
     async def serve(self, line: Line) -> None:
         """Work for as long as a link is open."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.subscriptions.tell(line))
+            group.create_task(self.shared.run())
             group.create_task(self.posting.run(line))
 
     def roster_changed(self) -> None:
@@ -84,6 +88,7 @@ class ChannelParts:
             channels.trim_history(connection, mesh, HISTORY_MESSAGES, history_since)
             posts.purge_internal(connection, mesh, waiting_since)
             epoch_rows.drop_old(connection, mesh, waiting_since)
+            kept_history.drop_old(connection, mesh, waiting_since)
 
         await self.journal.write(write)
         await self.epochs.forget_old()
@@ -123,7 +128,6 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
         on.hub,
         on.runtime,
     )
-    epochs.on_held = incoming.unlock
     rotator = Rotator(
         on.membership, on.cards, on.keyring, on.sessions, on.attesting, epochs, incoming, on.journal, on.runtime
     )
@@ -137,7 +141,14 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
 
     directory = Directory(on.membership, on.keyring, on.journal, on.hub, on.runtime, outbox_changed)
     history = History(on.membership, epochs, on.keyring, on.journal, on.runtime)
-    judge.reactions.read = ChannelReader(directory, repairs, history).read
+    shared = SharedHistory(on.membership, epochs, repairs, history, on.journal, on.runtime)
+    judge.reactions.read = ChannelReader(directory, repairs, shared).read
+
+    def epoch_held(epoch: Digest) -> None:
+        incoming.unlock(epoch)
+        shared.epoch_held()
+
+    epochs.on_held = epoch_held
     parts = ChannelParts(
         on.membership,
         on.journal,
@@ -147,6 +158,7 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
         repairs,
         directory,
         history,
+        shared,
         Subscriptions(on.membership, on.journal),
         rotator,
         posting,

@@ -5,10 +5,10 @@ from typing import Final
 from claudemesh.errors import EnvelopeRefused
 from claudemesh.peer import channel_contents, contents
 from claudemesh.peer.directory import Directory
-from claudemesh.peer.history import History
 from claudemesh.peer.receiving import Authentic
 from claudemesh.peer.recording import Content, Effect, read_content
 from claudemesh.peer.repairing import Repairs
+from claudemesh.peer.shared_history import SharedHistory
 from claudemesh.protocol.roster import EVERYONE, SPACE, Roster
 from claudemesh.types import ChannelId
 
@@ -24,10 +24,10 @@ def is_confirmed(roster: Roster, channel: ChannelId) -> bool:
 class ChannelReader:
     """Reads the bodies of authentic messages; what they change is carried out when they are recorded."""
 
-    def __init__(self, directory: Directory, repairs: Repairs, history: History) -> None:
+    def __init__(self, directory: Directory, repairs: Repairs, shared: SharedHistory) -> None:
         self._directory = directory
         self._repairs = repairs
-        self._history = history
+        self._shared = shared
 
     def read(self, message: Authentic) -> Content:
         """Read a body by its content type, in the place where that type belongs.
@@ -45,10 +45,8 @@ class ChannelReader:
                 return self._directory.take(channel_contents.read_directory(body), message.sender)
             case channel_contents.SLOT:
                 return self._repairs.take(channel_contents.read_body(body), message.sender)
-            case channel_contents.HISTORY:
-                return self._history.take_epoch(channel_contents.read_body(body), message.sender)
-            case channel_contents.PAST:
-                return self._history.take_past(channel_contents.read_past(body), message.sender)
+            case channel_contents.HISTORY | channel_contents.PAST as content_type:
+                return self._shared.read(content_type, body, message.sender)
             case contents.NACK:
                 return self._read_nack(message)
             case _:

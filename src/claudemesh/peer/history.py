@@ -6,6 +6,7 @@ author's signature. The sharer vouches for nothing but the time at which the bro
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,6 +63,11 @@ class History:
         self._runtime = runtime
         self._taken: dict[Digest, HeldEpoch] = {}
         """Epochs of the batch that is being judged: posts under them may stand in the same batch."""
+
+    @property
+    def member(self) -> PeerId:
+        """Whose history this is."""
+        return self._keyring.member
 
     async def share(self, channel: ChannelId, member: PeerId, current: HeldEpoch, limit: int) -> Shared:
         """Queue what is kept of a channel for one of its members: epochs first, then the posts of others under them.
@@ -130,6 +136,18 @@ class History:
             drafts.append(self._inbox_draft(post, past.chan, opened, known[0], sharer))
             kept[str(known[0].digest)] = known
         return PastTaken(drafts, list(kept.values()))
+
+    def missing_epoch(self, past: Past) -> Digest | None:
+        """The first epoch of shared posts that is neither held nor shared; None when there is none."""
+        attestations = {str(one.digest): one for one in map(identity.open_attestation, past.att)}
+        for post in past.p:
+            if post.a not in attestations:
+                continue
+            with suppress(Invalid):
+                epoch = channel_envelope.read_frame(post.f, post.s, attestations[post.a]).header["ep"]
+                if self._epochs.find(epoch) is None and epoch not in self._taken:
+                    return Digest(epoch)
+        return None
 
     # Private
 
