@@ -10,7 +10,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test test-all check lint types imports tree format bench formal lock clean
+.PHONY: help bootstrap demo test test-all check lint types imports tree format bench bench-long formal lock clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ format: bootstrap  ## Rewrite the code in the project's format
 
 bench: bootstrap  ## Measure; prints a table, writes build/bench.json
 	@mkdir -p build && $(BIN)/python -m tests.bench
+
+bench-long: bootstrap  ## Ten minutes of 10,000 idle links, then half an hour of load: does memory stay flat?
+	@mkdir -p build && $(BIN)/python -m tests.bench.long
 
 formal:  ## Model-check the roster (needs spin and gcc); see formal/README.md
 	@$(PYTHON) formal/run.py
