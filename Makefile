@@ -10,7 +10,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test test-all check lint types imports tree format bench bench-long formal lock clean
+.PHONY: help bootstrap demo test test-all test-hosts check lint types imports tree format bench bench-long formal lock clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,10 +24,14 @@ demo: bootstrap  ## Two people, one link, a broker that is killed: the main job 
 test: bootstrap  ## Run every test except measurements and real agent hosts
 	@$(PYTEST) tests --ignore=tests/bench --ignore=tests/hosts $(ARGS)
 
+test-hosts: bootstrap  ## Install the real agent programs into build/hosts-lab and test with them, offline
+	@$(BIN)/python -m tests.hosts $(ARGS)
+
 test-all: export FAULTS ?= 1000
 test-all: export CLAUDEMESH_SIMULATION_RUNS ?= 1000
 test-all: bootstrap  ## Run those, the tests against real agent hosts, five times the kills, ten times the simulations
-	@$(PYTEST) tests --ignore=tests/bench $(ARGS)
+	@$(PYTEST) tests --ignore=tests/bench --ignore=tests/hosts $(ARGS)
+	@$(BIN)/python -m tests.hosts
 
 check: lint types imports tree  ## Lint, formatting, types, layering, tracked files
 

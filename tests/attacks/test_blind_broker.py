@@ -1,6 +1,7 @@
 """N01, N04: after every verb was used, the broker's disk, logs, memory and wire hold nothing that is the peers' own."""
 
 import asyncio
+import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -47,6 +48,7 @@ class Household:
         self._administer(alice, bob)
         self._look_around(alice, bob, team)
         self._keep_keys(alice, bob)
+        self._use_agents(alice, bob)
         self._move_a_local_mesh(carol)
         for name, one in self.machines.items():
             self.canaries.add_config(name, one.config_dir)
@@ -121,6 +123,16 @@ class Household:
         bob.ok("backup", str(bob.home / "backup"), "--passphrase-file", str(passphrase))
         bob.run("restore", str(bob.home / "backup"), "--passphrase-file", str(passphrase), "--force", "--json")
         bob.inbox("--all")
+
+    def _use_agents(self, alice: Machine, bob: Machine) -> None:
+        """A session of an agent, under a name of its own; no host is installed in these surroundings."""
+        alice.ok("send", f"{canary('bob')}.{canary('bobs-desk')}", canary("for the agent"), "--wait", "delivered")
+        event = {"hook_event_name": "SessionStart", "session_id": "s", "cwd": f"/src/{canary('directory')}"}
+        shown = bob.run("hook", "claude-code", stdin=json.dumps(event))
+        assert canary("for the agent") in shown.stdout
+        for words in ("install claude-code", "uninstall", "run true"):
+            bob.run(*words.split(), "--json")
+        bob.ok("statusline")
 
     def _move_a_local_mesh(self, carol: Machine) -> None:
         carol.ok("up", "--name", canary("carol"), "--device", canary("carols-desk"))

@@ -68,36 +68,20 @@ class Claude:
 
     def mesh(self, *words: str) -> Result:
         """A command of ours in this session's surroundings."""
-        done = subprocess.run(
-            self.machine.command(*words),
-            env=self.environment,
-            cwd=self.project,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=HEADLESS_WITHIN_S,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+        return self._run(self.machine.command(*words))
 
     def set_up(self) -> None:
         """`claudemesh install`."""
         done = self.mesh("install", "claude-code", "--allow-tools", "--json")
         assert done.exit_code == 0, done.stdout + done.stderr
 
+    def claude(self, *words: str) -> Result:
+        """A command of Claude Code's own."""
+        return self._run([str(lab.program("claude-code")), *words])
+
     def ask(self, prompt: str, *options: str) -> Result:
         """A headless turn, to its end."""
-        done = subprocess.run(
-            [str(lab.program("claude-code")), "-p", prompt, *options, *self._debug],
-            env=self.environment,
-            cwd=self.project,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=HEADLESS_WITHIN_S,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout.strip(), done.stderr)
+        return self.claude("-p", prompt, *options, *self._debug)
 
     def open(self, *options: str) -> Terminal:
         """An interactive session, ready for its user."""
@@ -114,3 +98,16 @@ class Claude:
     @property
     def _debug(self) -> list[str]:
         return ["--debug-file", str(self.machine.home / f"{self.model}.debug.log")]
+
+    def _run(self, command: list[str]) -> Result:
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            cwd=self.project,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=HEADLESS_WITHIN_S,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout.strip(), done.stderr)

@@ -126,7 +126,7 @@ def test_two_tools_that_run_at_once_confirm_nothing(session: Session) -> None:
     session.note({"attachment": shown})
 
     session.hook("PostToolUse", tool_use_id="b")
-    session.wait_for_stages(message_id, ["offered"])
+    assert session.stages(message_id) == ["offered"]
     session.note(ANSWER)
     session.hook("PostToolUse", tool_use_id="c")
 
@@ -157,8 +157,9 @@ def test_a_session_killed_after_its_record_was_written_is_not_shown_the_message_
 
     resumed = session.hook("SessionStart", source="resume")
     assert context(resumed) == ""
-    session.wait_for_stages(message_id, ["offered"])
     session.hook("UserPromptSubmit")
+    assert session.stages(message_id) == ["offered"]
+    session.note(ANSWER)
 
     session.wait_for_stages(message_id, ["offered", "read"])
 

@@ -22,8 +22,9 @@ from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, ConfigDir
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, run_program, version_of
-from claudemesh.hosts.hooks import HookCall, HookTable, Shown, context_of
+from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of
 from claudemesh.hosts.json_hooks import TOOL, with_hooks, without_hooks
+from claudemesh.hosts.seen import forget, remember, remembered
 from claudemesh.hosts.settings import Kept, load, save
 from claudemesh.hosts.transcripts import findings
 
@@ -34,10 +35,9 @@ NAME: Final = "claude-code"
 MEASURED_VERSIONS: Final = ("2.1.330",)
 BELL: Final = "claudemesh.bell"
 """One name in a directory per session: a FileChanged hook is chosen by the name of the file."""
-PROCESS: Final = "host.pid"
 RING_AFTER_S: Final = (0.0, 3.0, 10.0, 30.0)
 """A session that has just begun may not watch its bell yet."""
-LOOK_AFTER_PROCESS_S: Final = 5.0
+LOOK_EVERY_S: Final = 2.0
 HOOK_TIMEOUT_S: Final = 10
 PERMISSION: Final = f"mcp__{SERVER}"
 """Leave to use all our tools, in Claude Code's own words."""
@@ -61,10 +61,10 @@ MOMENTS: Final[dict[str, Moment]] = {
 
 
 async def attend(daemon: "Daemon", session: AgentSession) -> None:
-    """Ring the session's bell while something waits that should wake it, and notice when its process is gone."""
+    """Ring the session's bell while something waits that should wake it, and look after what it was shown."""
     bell = bell_of(daemon.config, session.key)
     ringing: asyncio.Task[None] | None = None
-    watching = asyncio.create_task(_close_with_process(daemon, session, bell.with_name(PROCESS)))
+    watching = asyncio.create_task(_look_after(daemon, session))
     try:
         async for news in session.news():
             if news.wakes and session.status == "idle" and (ringing is None or ringing.done()):
@@ -95,22 +95,17 @@ def _strike(bell: Path, number: int) -> None:
         bell.write_text(f"{number}\n")
 
 
-async def _close_with_process(daemon: "Daemon", session: AgentSession, record: Path) -> None:
-    """End a session whose process was killed: it could not say that it ends."""
+async def _look_after(daemon: "Daemon", session: AgentSession) -> None:
+    """See in its record what it has read, and end it when its process was killed: it could not say so."""
     while True:
-        await asyncio.sleep(LOOK_AFTER_PROCESS_S)
-        pid = _recorded(record)
-        if pid and not _is_alive(pid):
-            _remove(record.with_name(BELL))
+        await asyncio.sleep(LOOK_EVERY_S)
+        known = await asyncio.to_thread(remembered, daemon.config, NAME, session.key)
+        await _settle(session, known.get("transcript", ""))
+        pid = known.get("process", "")
+        if pid.isdigit() and not _is_alive(int(pid)):
+            _remove(bell_of(daemon.config, session.key))
             closing = daemon.agents.close(session)  # cancels this very task
             await asyncio.shield(asyncio.ensure_future(closing))
-
-
-def _recorded(record: Path) -> int:
-    try:
-        return int(record.read_text())
-    except (OSError, ValueError):
-        return 0
 
 
 def _is_alive(pid: int) -> bool:
@@ -130,17 +125,17 @@ def _begin(daemon: "Daemon", call: HookCall) -> None:
     bell.parent.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     bell.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     bell.touch()
-    if call.process:
-        bell.with_name(PROCESS).write_text(f"{call.process}\n")
+    process = str(call.process) if call.process else ""
+    remember(daemon.config, NAME, call.session, {"transcript": call.transcript, "process": process})
 
 
 def _end(daemon: "Daemon", call: HookCall) -> None:
     _remove(bell_of(daemon.config, call.session))
+    forget(daemon.config, NAME, call.session)
 
 
 def _remove(bell: Path) -> None:
-    for path in (bell, bell.with_name(PROCESS)):
-        path.unlink(missing_ok=True)
+    bell.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         bell.parent.rmdir()
 
@@ -163,28 +158,28 @@ def _show(call: HookCall, text: str) -> Shown:
 
 
 async def _evidence(session: AgentSession, call: HookCall) -> None:
-    """Settle what was shown before by the record of the conversation; without one, by the order of events."""
-    if call.event == "SessionStart":
-        await _settle(session, call, withdraws=True)
-    elif call.event == "PostToolUse":
-        # Several tools run at once: the end of the second is no sign that the first one's context was sent.
-        await _settle(session, call, withdraws=False)
-    elif call.event in ("UserPromptSubmit", "Stop"):
-        await session.confirm_handed("next_event")
+    """Settle what was shown before by the record of the conversation; without one, by the order of events.
+
+    An event alone says little here: the prompt that a wake makes is submitted before its request is sent.
+    """
+    is_settled = await _settle(session, call.transcript, withdraws=call.event == "SessionStart")
+    if not is_settled:
+        await confirm_by_event(session, call)
 
 
-async def _settle(session: AgentSession, call: HookCall, *, withdraws: bool) -> None:
+async def _settle(session: AgentSession, transcript: str, *, withdraws: bool = False) -> bool:
+    """Confirm what the model has answered; at the beginning of a session, take back what is not in its record."""
     found = await _open_offers(session)
-    if not found or not call.transcript:
-        return
-    said = await asyncio.to_thread(findings, Path(call.transcript), set(found.values()))
+    if not found or not transcript:
+        return not found
+    said = await asyncio.to_thread(findings, Path(transcript), set(found.values()))
     if said is None:
-        return
-    answered = [offer for offer, message in found.items() if said[message] == "answered"]
-    await session.confirm(answered, "transcript")
+        return False
+    await session.confirm([offer for offer, message in found.items() if said[message] == "answered"], "transcript")
     if withdraws:
         await session.handed([offer for offer, message in found.items() if said[message] == "present"])
         await session.withdraw([offer for offer, message in found.items() if said[message] == "absent"])
+    return True
 
 
 async def _open_offers(session: AgentSession) -> dict[int, str]:
@@ -228,7 +223,8 @@ class ClaudeCode:
         kept = Kept(place, NAME)
         if kept.exists:
             self.uninstall(place)
-        kept.keep([settings_file(place), server_file(place)])
+        # Whatever command it runs, Claude Code rewrites its own state.
+        kept.keep(dict.fromkeys([settings_file(place), server_file(place), state_file(place)]))
         try:
             self._add_server(place)
             settings = load(settings_file(place), hooks_by_hand(place))
@@ -298,8 +294,11 @@ def settings_file(place: Place) -> Path:
 
 def server_file(place: Place) -> Path:
     """Where `claude mcp` keeps servers of a scope."""
-    if place.scope == "project":
-        return place.cwd / ".mcp.json"
+    return place.cwd / ".mcp.json" if place.scope == "project" else state_file(place)
+
+
+def state_file(place: Place) -> Path:
+    """Where Claude Code keeps what it remembers, and a user's servers."""
     named = place.environment.get("CLAUDE_CONFIG_DIR")
     return (Path(named) if named else place.home) / ".claude.json"
 

@@ -20,6 +20,11 @@ def remembered(config: ConfigDir, host: str, session: str) -> dict[str, str]:
     return {name: value for name, value in read_json(_path(config, host, session)).items() if isinstance(value, str)}
 
 
+def forget(config: ConfigDir, host: str, session: str) -> None:
+    """The session has ended."""
+    _path(config, host, session).unlink(missing_ok=True)
+
+
 def note_hook(config: ConfigDir, host: str) -> None:
     """A hook of this host has run."""
     path = _mark(config, host)

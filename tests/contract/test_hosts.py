@@ -1,0 +1,183 @@
+"""Setting up a host and taking it back: one suite for every adapter that needs no program for it.
+
+Claude Code is set up by its own command; the same promises are tested with the real one in tests/hosts.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from claudemesh.daemon.config_dir import ConfigDir
+from claudemesh.hosts.base import Host, Place, Scope, Unwritable, host_of
+
+FILES = {
+    "codex": (".codex/config.toml", ".codex/hooks.json"),
+    "gemini": (".gemini/settings.json",),
+    "opencode": (".config/opencode/opencode.json",),
+}
+BEFORE = {
+    ".codex/config.toml": b'# mine\nmodel = "o3"\n\n[mcp_servers.other]\ncommand = "x" # keep',
+    ".codex/hooks.json": b'{"hooks":{"Stop":[{"hooks":[{"type":"command","command":"true"}]}]}}',
+    ".gemini/settings.json": b'{\r\n    "theme": "Dark", "mcpServers": {"other": {"command": "x"}}\r\n}',
+    ".config/opencode/opencode.json": b'{\n "autoupdate": false,\n "mcp": {}\n}\n',
+}
+NAMES = sorted(FILES)
+SCOPES: list[Scope] = ["user", "project"]
+
+
+def place_of(tmp_path: Path, scope: Scope = "user") -> Place:
+    """A user's home and project below a directory of the test."""
+    home, project = tmp_path / "home", tmp_path / "project"
+    for directory in (home, project):
+        directory.mkdir(exist_ok=True)
+    return Place(scope, home, project, {"PATH": ""}, ConfigDir(tmp_path / "config"))
+
+
+def every_file(place: Place) -> dict[str, bytes | None]:
+    """All that is below home and project, directories too."""
+    found = [path for root in (place.home, place.cwd) for path in root.rglob("*")]
+    return {str(path): path.read_bytes() if path.is_file() else None for path in found}
+
+
+def fill(place: Place, name: str) -> None:
+    """What a user has before."""
+    for file in FILES[name]:
+        path = place.home / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(BEFORE[file])
+
+
+@pytest.fixture(params=NAMES)
+def host(request: pytest.FixtureRequest) -> Host:
+    """Each adapter in turn."""
+    return host_of(request.param)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_uninstall_leaves_nothing_where_nothing_was(host: Host, tmp_path: Path, scope: Scope) -> None:
+    """Files and directories that we made are gone again."""
+    place = place_of(tmp_path, scope)
+
+    installed = host.install(place)
+    between = every_file(place)
+    removed = host.uninstall(place)
+
+    assert installed
+    assert removed
+    assert between != {}
+    assert every_file(place) == {}
+
+
+def test_uninstall_gives_back_every_byte(host: Host, tmp_path: Path) -> None:
+    """Comments, line ends and odd indentation included."""
+    place = place_of(tmp_path)
+    fill(place, host.name)
+    before = every_file(place)
+
+    host.install(place)
+    between = every_file(place)
+    host.uninstall(place)
+
+    assert between != before
+    assert every_file(place) == before
+
+
+def test_a_second_install_has_nothing_to_do(host: Host, tmp_path: Path) -> None:
+    """And an update of ours replaces our entries, it does not add to them."""
+    place = place_of(tmp_path)
+    fill(place, host.name)
+    before = every_file(place)
+    host.install(place)
+    installed = every_file(place)
+
+    again = host.install(place)
+    unchanged = every_file(place)
+    host.install(place._replace(allows_tools=True))
+    host.uninstall(place)
+
+    assert again == []
+    assert unchanged == installed
+    assert every_file(place) == before
+
+
+def test_what_others_wrote_since_stays(host: Host, tmp_path: Path) -> None:
+    """Of a file that changed after the install, our entries alone are removed."""
+    place = place_of(tmp_path)
+    fill(place, host.name)
+    host.install(place)
+    for file in FILES[host.name]:
+        path = place.home / file
+        if path.suffix == ".toml":
+            path.write_text(path.read_text() + "[later]\nx = 1\n")
+        else:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"later": 1}))
+
+    host.uninstall(place)
+
+    for file in FILES[host.name]:
+        text = (place.home / file).read_text()
+        read = tomllib.loads if file.endswith(".toml") else json.loads
+        assert "claudemesh" not in text
+        expected = read(BEFORE[file].decode())
+        found = read(text)
+        assert found.pop("later")
+        assert {key: value for key, value in found.items() if value} == {k: v for k, v in expected.items() if v}
+
+
+@pytest.mark.parametrize("content", [b"{ // mine\n}", b'{"a": 1,}', b"{", b"[]", b"\xff\xfe", b'{"a": 1, "a": 2}'])
+def test_a_file_that_cannot_be_rewritten_without_loss_is_left_alone(host: Host, tmp_path: Path, content: bytes) -> None:
+    """Nothing at all changes, and the error says what to add by hand."""
+    place = place_of(tmp_path)
+    path = place.home / FILES[host.name][-1]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    before = every_file(place)
+
+    with pytest.raises(Unwritable) as refused:
+        host.install(place)
+
+    assert "claudemesh" in refused.value.hint()
+    assert every_file(place) == before
+
+
+def test_a_configuration_of_codex_that_is_not_valid_is_left_alone(tmp_path: Path) -> None:
+    """Appending to it could change what the broken part means."""
+    place = place_of(tmp_path)
+    path = place.home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text('model = "o3\n')
+
+    with pytest.raises(Unwritable):
+        host_of("codex").install(place)
+
+    assert path.read_text() == 'model = "o3\n'
+
+
+def test_a_link_to_a_settings_file_stays_a_link(tmp_path: Path) -> None:
+    """People keep such files in a repository of their own."""
+    place = place_of(tmp_path)
+    kept = place.home / "dotfiles.json"
+    kept.write_text("{}\n")
+    path = place.home / ".gemini" / "settings.json"
+    path.parent.mkdir()
+    path.symlink_to(kept)
+
+    host_of("gemini").install(place)
+
+    assert path.is_symlink()
+    assert "claudemesh" in kept.read_text()
+
+
+def test_untrusted_hooks_of_codex_are_a_problem_that_is_told(tmp_path: Path) -> None:
+    """Codex skips them without a word; that they never ran is what shows it."""
+    place = place_of(tmp_path)
+    codex = host_of("codex")
+    before = codex.probe(place).problems
+    codex.install(place)
+
+    problems = codex.probe(place).problems
+
+    assert before == ()
+    assert "/hooks" in problems[0]
