@@ -84,14 +84,18 @@ class Adapters:
         name = self._names.get(session.host)
         if name is not None and session not in self._tasks:
             task = self._tasks[session] = asyncio.create_task(self._attend(name, session))
-            task.add_done_callback(lambda _: self._tasks.pop(session, None))
+            task.add_done_callback(lambda done: self._forget(session, done))
 
     async def end(self, session: AgentSession) -> None:
         """A session was closed."""
-        task = self._tasks.get(session)
+        task = self._tasks.pop(session, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait({task}, timeout=STOP_WITHIN_S)
+
+    def _forget(self, session: AgentSession, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(session) is task:
+            del self._tasks[session]
 
     async def _attend(self, name: str, session: AgentSession) -> None:
         try:

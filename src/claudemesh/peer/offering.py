@@ -19,7 +19,7 @@ from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage
 from claudemesh.types import ChannelId, SessionId, UnixMillis
 
-MAX_COUNTED: Final = 10_000
+MAX_COUNTED: Final = 1_000
 _FORGET_AFTER_MS: Final = 60 * limits.DAY_MS
 
 Show = Callable[[InboxRow], Received]

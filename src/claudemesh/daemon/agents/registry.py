@@ -108,6 +108,8 @@ class Agents:
                 await session.rename(host, key)
                 del self._sessions[before]
                 self._sessions[session.agent] = session
+                await self.on_close(session)  # another host's adapter works for it from now on
+                self.on_open(session)
                 return session
             for face, _ in session.faces.values():
                 await face.session.offers.move(before, known.agent)

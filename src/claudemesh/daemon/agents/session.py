@@ -21,6 +21,8 @@ __all__ = ["AgentSession", "News", "Offer", "Taken", "Waiting"]
 
 DOUBT_AFTER_S: Final = 60.0
 """An offer that the host has not taken by then may or may not have been shown."""
+NEWS_PAUSE_S: Final = 0.05
+"""Under load a session looks so often whether there is news; otherwise at once."""
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
 
 
@@ -272,11 +274,12 @@ class AgentSession:
         try:
             while self.is_open:
                 bell.clear()
-                state = await self._news()
+                state, looked_at = await self._news(), time.monotonic()
                 if state != last:
                     last = state
                     yield state
                 await bell.wait()
+                await asyncio.sleep(max(0.0, looked_at + NEWS_PAUSE_S - time.monotonic()))
         finally:
             self._bells.discard(bell)
 
