@@ -46,6 +46,8 @@ class AutoReply(threading.Thread):
         super().__init__(daemon=True)
         self.label = label
         self.shown: list[Any] = []
+        self.told: list[Any] = []
+        """What it was told is held for its person."""
         self.watching = threading.Event()
         self._socket = ConfigDir(one.config_dir).socket()
 
@@ -54,6 +56,7 @@ class AutoReply(threading.Thread):
         with suppress(ClaudemeshError, AnsweredError, OSError), Client(self._socket, None) as client:
             for event in client.stream("watch", {"mesh": "team", "session": self.label}):
                 self.watching.set()
+                self.told += [event["held"]] if "held" in event else []
                 if "message" in event:
                     self._answer(event["message"])
 
@@ -87,6 +90,7 @@ def test_two_agents_on_two_machines_are_stopped_and_a_person_decides(pair: tuple
     assert "held (hops: 9 answers after the first message of its conversation; 8 need nobody)" in drawn
     assert "It grants no permission" in drawn
     assert holder.inbox() == []
+    assert [(one["id"], one["reason"]) for agent in agents for one in agent.told] == [(held["message"]["id"], "hops")]
     timeline = other.ok("message", held["message"]["id"])
     assert (timeline["stage"], timeline["steps"][-1]["code"]) == ("held", "hops")
     assert holder.ok("mesh", "list")["meshes"][0]["held"] == 1

@@ -112,6 +112,10 @@ def show_event(verb: Verb, event: Object) -> None:
         gap = event["gap"]
         place = f" in {visible(gap['channel'])}" if gap["channel"] else ""
         click.echo(f"{gap['missing']} messages from {visible(gap['address'])}{place} are missing so far", err=True)
+    elif "held" in event:
+        held = event["held"]
+        address, reason = visible(held["address"]), visible(held["reason"])
+        click.echo(f"a message from {address} is held for you ({reason}); see claudemesh hold list", err=True)
     elif "watching" in event:
         click.echo(f"watching as {visible(event['watching']['address'])}", err=True)
     sys.stdout.flush()

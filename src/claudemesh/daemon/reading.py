@@ -100,6 +100,8 @@ async def _follow(peer: Peer, reader: Correspondent, address: str, reply: Reply)
                     last = await _report_new(peer, reader, last, reply)
                 case events.GapNoticed():
                     await reply.event(schema.MessageEvent(gap=_gap(peer, event)))
+                case events.MessageHeld():
+                    await reply.event(schema.MessageEvent(held=_held(peer, event)))
                 case _:
                     pass
 
@@ -110,6 +112,12 @@ def _gap(peer: Peer, noticed: events.GapNoticed) -> schema.Gap:
         address=peer.address_of(noticed.sender),
         channel=peer.channel_name(noticed.channel) if noticed.channel is not None else "",
         missing=noticed.missing,
+    )
+
+
+def _held(peer: Peer, noticed: events.MessageHeld) -> schema.HeldNotice:
+    return schema.HeldNotice(
+        mesh=peer.alias, address=peer.address_of(noticed.sender), id=noticed.message_id, reason=noticed.reason
     )
 
 

@@ -32,7 +32,7 @@ from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, SessionId, Un
 
 MAX_BUDGET: Final = 100_000
 REMEMBERED: Final = 4_096
-"""Rows of the journal that are read to remember what agents did lately."""
+"""Rows of the journal that are looked at to remember what agents did lately."""
 BUDGETS: Final[tuple[Budget, ...]] = get_args(Budget)
 _OF_SENDER: Final = ("hops", "pair")
 """Budgets that may differ from peer to peer; the others are about a session of ours."""
@@ -70,7 +70,7 @@ class Holding:
             lambda c: (
                 held.load_quiet(c, mesh),
                 held.load_budgets(c, mesh),
-                inbox.load_latest(c, mesh, REMEMBERED),
+                inbox.load_since(c, mesh, since, REMEMBERED),
                 held.load_sent(c, mesh, REMEMBERED),
             )
         )
@@ -78,8 +78,7 @@ class Holding:
         self._replace(budgets)
         self._traffic = Traffic()
         for row in rows:
-            if row.received_at > since:
-                self._remember(row)
+            self._remember(row)
         for one in sent:
             by_agent = one.hop is not None and one.at > since
             to = one.peer or loops.EVERYBODY

@@ -202,6 +202,19 @@ class Gap(Answer, frozen=True, kw_only=True):
     """How many."""
 
 
+class HeldNotice(Answer, frozen=True, kw_only=True):
+    """A message of an agent waits for a person: `claudemesh hold list` (docs/spec/holding.md)."""
+
+    mesh: str
+    """Alias of the mesh."""
+    address: str
+    """Address of the sender."""
+    id: str
+    """The message's id, 32 hex digits."""
+    reason: str
+    """`hops`, `revisit`, `repeat`, `pair` or `session`."""
+
+
 class MessageEvent(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """One event of `inbox`, `watch` or `channel.history`: exactly one field is present."""
 
@@ -211,6 +224,8 @@ class MessageEvent(Answer, frozen=True, kw_only=True, omit_defaults=True):
     """Watching has begun."""
     gap: Gap | None = None
     """Messages are missing."""
+    held: HeldNotice | None = None
+    """A message waits for a person; it is shown to nobody before."""
 
 
 class TimelineArgs(InMesh, frozen=True, kw_only=True):

@@ -118,6 +118,16 @@ def load_latest(connection: sqlite3.Connection, mesh: MeshId, limit: int) -> lis
     return [_row(row) for row in rows][::-1]
 
 
+def load_since(connection: sqlite3.Connection, mesh: MeshId, since: UnixMillis, limit: int) -> list[InboxRow]:
+    """Messages that came after `since`, in the order of arrival; at most the last `limit` rows are looked at."""
+    rows = connection.execute(
+        "SELECT * FROM inbox_rows WHERE mesh = ? AND received_at > ?"
+        " AND id > (SELECT coalesce(max(id), 0) FROM inbox) - ? ORDER BY id",
+        (mesh, since, limit),
+    )
+    return [_row(row) for row in rows]
+
+
 def load_after(connection: sqlite3.Connection, mesh: MeshId, after: int, limit: int) -> list[InboxRow]:
     """Messages after row `after`, seen or not, in the order of arrival."""
     rows = connection.execute(
