@@ -77,6 +77,12 @@ def test_a_message_arrives_and_says_how_far_it_came(team: Team) -> None:
     assert steps["accepted"]["witness"] == "broker"
     assert steps["accepted"]["signer"] == team.alice.ok("mesh", "show")["broker_key"]
     assert steps["delivered"]["signer_address"] == "bob.desktop"
+    here = team.bob.ok("message", sent["id"])["steps"][:3]
+    assert [(one["stage"], one["witness"], one["signer_address"]) for one in here] == [
+        ("queued", "peer", "alice.laptop"),
+        ("accepted", "broker", ""),
+        ("delivered", "peer", "bob.desktop"),
+    ]
 
 
 def test_a_shown_message_is_not_unread_any_more(team: Team) -> None:

@@ -12,7 +12,7 @@ from claudemesh.daemon.reading import show
 from claudemesh.daemon.schema import messages as schema
 from claudemesh.errors import AddressError, Unreachable, UsageError
 from claudemesh.peer import Peer, Stage, Submitted
-from claudemesh.peer.views import MessageStatus, PeerView, Reached, RecipientStatus, SessionView
+from claudemesh.peer.views import MessageStatus, PeerView, Reached, Received, RecipientStatus, SessionView
 from claudemesh.protocol import limits
 from claudemesh.types import MessageId, PeerId, SessionId
 
@@ -237,7 +237,7 @@ async def _received_timeline(peer: Peer, message_id: MessageId) -> schema.Timeli
     if not found:
         raise AddressError("unknown_message", message_id)
     message = found[0]
-    steps = [_received_step(peer, "delivered", message.received_at, "", "", "")]
+    steps = _way_here(peer, message)
     for row in await peer.offers_of(message):
         if row.handed_at is not None and row.begins == 0:
             steps.append(_received_step(peer, "offered", row.handed_at, row.label, row.adapter, ""))
@@ -256,6 +256,24 @@ async def _received_timeline(peer: Peer, message_id: MessageId) -> schema.Timeli
         expires_at=message.expires_at or 0,
         steps=steps,
     )
+
+
+def _way_here(peer: Peer, message: Received) -> list[schema.Step]:
+    """What came before: signed by the sender in the message itself, told by the broker, and seen here."""
+    own = peer.address_of(peer.id)
+    sealed = schema.Step(
+        stage="queued",
+        at=message.sent_at,
+        to=own,
+        witness="peer",
+        signer=message.sender_session,
+        signer_address=message.sender,
+        code="",
+    )
+    taken = schema.Step(
+        stage="accepted", at=message.accepted_at, to=own, witness="broker", signer="", signer_address="", code=""
+    )
+    return [sealed, taken, _received_step(peer, "delivered", message.received_at, "", "", "")]
 
 
 def _received_step(peer: Peer, stage: str, at: int, label: str, why: str, signer: str) -> schema.Step:

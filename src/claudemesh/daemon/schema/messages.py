@@ -247,7 +247,7 @@ class Step(Answer, frozen=True, kw_only=True):
     witness: Literal["sender", "broker", "peer"]
     """`sender` is this machine's journal."""
     signer: str
-    """The key whose signature was verified."""
+    """The key whose signature was verified; empty for our own, and where the broker told a recipient without signing."""
     signer_address: str
     """Whose key that is; empty when it is not a peer's."""
     code: str
