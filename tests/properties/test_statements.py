@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from claudemesh.crypto import statements
 from claudemesh.crypto.identity import attest, issue_card, open_attestation, open_card
-from claudemesh.crypto.statements import Statement
+from claudemesh.crypto.statements import FieldSet, Statement
 from claudemesh.errors import ClaudemeshError, Malformed
 from claudemesh.protocol.heads import open_head, sign_head
 from claudemesh.protocol.roster import Entry, Roster
@@ -77,6 +78,61 @@ def test_any_bytes_are_canonical_or_refused(raw: bytes) -> None:
 @given(st.binary(max_size=60))
 def test_base64url_is_one_text_per_value(raw: bytes) -> None:
     assert statements.from_base64url(statements.to_base64url(raw)) == raw
+
+
+@given(st.text("ABQgwxyz089-_+/= \n", max_size=12) | st.text(max_size=6))
+def test_any_text_is_the_one_spelling_of_its_bytes_or_refused(text: str) -> None:
+    """Neither padding, nor the other alphabet, nor bits beyond the last byte make a second text of one value."""
+    try:
+        raw = statements.from_base64url(text)
+    except Malformed:
+        return
+
+    assert statements.to_base64url(raw) == text
+
+
+FIELDS = FieldSet({"v": (1,), "id": "hex16", "n": "int", "ct": str}, {"re": "hex16", "to": ("x", "y")})
+FLAT: dict[str, Any] = {"v": 1, "id": "0" * 32, "n": 7, "ct": "text/plain"}
+spoilt = st.fixed_dictionaries(
+    {},
+    optional={
+        "v": st.sampled_from([1, True, 1.0, 2]),
+        "id": st.sampled_from(["0" * 31, "0" * 31 + "A", "0" * 32 + "\n", 5, None]),
+        "n": st.sampled_from([0, -1, 2**53 - 1, 2**53, 2**70, True, 1.5, "7"]),
+        "ct": st.text(max_size=3) | st.sampled_from(['"', "\\", "x" * 1_025, ["text"]]),
+        "re": st.sampled_from(["f" * 32, "F" * 32, 0]),
+        "to": st.sampled_from(["x", "z", ["x"]]),
+        "zz": st.just(1),
+    },
+)
+
+
+def _slowly(raw: bytes) -> dict[str, Any] | None:
+    try:
+        body = statements.decode(raw)
+        statements.check_fields(body, FIELDS.required, FIELDS.optional)
+    except Malformed:
+        return None
+    return body
+
+
+@given(spoilt, st.sets(st.sampled_from(sorted(FLAT))), st.booleans())
+@example(changes={}, missing=set(), spaced=False)
+def test_fields_checked_at_one_go_are_those_checked_one_by_one(
+    changes: dict[str, Any], missing: set[str], spaced: bool
+) -> None:
+    """The quick way admits exactly what the two checks admit one after the other, both ways."""
+    body = {name: value for name, value in (FLAT | changes).items() if name not in missing}
+    raw = json.dumps(body, sort_keys=True, separators=(", ", ":") if spaced else (",", ":")).encode()
+
+    expected = _slowly(raw)
+
+    assert statements.decode_fields(raw, FIELDS, 4_096) == expected
+    if expected is not None:
+        assert statements.encode_fields(body, FIELDS) == raw
+    elif not spaced:
+        with pytest.raises(Malformed):
+            statements.encode_fields(body, FIELDS)
 
 
 @given(st.text(max_size=12))

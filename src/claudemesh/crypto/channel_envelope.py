@@ -5,7 +5,6 @@ C = crypto_secretbox_easy(Q, nonce, key of the channel in the epoch), Q as in `c
 Every member holds the key; the signature inside says which of them wrote.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from claudemesh.crypto import frames, primitives
@@ -20,7 +19,7 @@ HEADER_OPTIONAL: Final[dict[str, FieldType]] = frames.OPTIONAL_FIELDS
 _LAYOUT: Final = Layout("ch", HEADER_FIELDS, HEADER_OPTIONAL)
 
 
-def seal(header: Mapping[str, Any], body: bytes, session: SessionKeys, key: bytes, nonce: bytes) -> Sealed:
+def seal(header: dict[str, Any], body: bytes, session: SessionKeys, key: bytes, nonce: bytes) -> Sealed:
     """Sign as the session, pad, and encrypt under a channel key.
 
     Args:

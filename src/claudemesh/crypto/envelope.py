@@ -3,7 +3,6 @@
 C = crypto_box_easy(Q, nonce, recipient's box key, session's box secret), Q as in `crypto.frames`, context `dm`
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from claudemesh.crypto import frames, primitives
@@ -32,7 +31,7 @@ HEADER_OPTIONAL: Final[dict[str, FieldType]] = frames.OPTIONAL_FIELDS | {"tos": 
 _LAYOUT: Final = Layout("dm", HEADER_FIELDS, HEADER_OPTIONAL)
 
 
-def seal(header: Mapping[str, Any], body: bytes, session: SessionKeys, recipient: BoxId, nonce: bytes) -> Sealed:
+def seal(header: dict[str, Any], body: bytes, session: SessionKeys, recipient: BoxId, nonce: bytes) -> Sealed:
     """Sign as the session, pad, and encrypt to one box key.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.primitives import SIGNATURE_BYTES, SigningKey
-from claudemesh.crypto.statements import Body, FieldType
+from claudemesh.crypto.statements import Body, FieldSet, FieldType
 from claudemesh.errors import BadSignature, Malformed
 from claudemesh.types import SessionId
 
@@ -47,12 +47,14 @@ OPTIONAL_FIELDS: Final[dict[str, FieldType]] = {
 }
 
 
-class Layout(NamedTuple):
+class Layout:
     """One kind of message: the context that it is signed under, and the exact fields of its header."""
 
-    context: str
-    required: Mapping[str, FieldType]
-    optional: Mapping[str, FieldType]
+    __slots__ = ("context", "fields")
+
+    def __init__(self, context: str, required: Mapping[str, FieldType], optional: Mapping[str, FieldType]) -> None:
+        self.context = context
+        self.fields = FieldSet(required, optional)
 
 
 class Sealed(NamedTuple):
@@ -71,14 +73,13 @@ class Opened(NamedTuple):
     signature: bytes
 
 
-def pack(layout: Layout, header: Mapping[str, Any], body: bytes, session: SigningKey) -> bytes:
+def pack(layout: Layout, header: dict[str, Any], body: bytes, session: SigningKey) -> bytes:
     """Frame, sign and pad a message: the plaintext of its encryption.
 
     Raises:
         Malformed: The header breaks its layout; nothing was signed.
     """
-    statements.check_fields(header, layout.required, layout.optional)
-    frame = _frame(statements.encode(header), body)
+    frame = _frame(statements.encode_fields(header, layout.fields), body)
     return _pad(frame + primitives.sign(session.secret, statements.labelled(layout.context, frame)))
 
 
@@ -99,9 +100,13 @@ def unpack(layout: Layout, padded: bytes, session: SessionId) -> Opened:
 def read(layout: Layout, frame: bytes, signature: bytes, session: SessionId) -> Opened:
     """Verify a frame that is kept with its signature; raises as `unpack`."""
     header_raw, body = _unframe(frame)
+    header = statements.decode_fields(header_raw, layout.fields, MAX_HEADER_BYTES)
+    if header is not None:
+        verify(layout.context, frame, signature, session)
+        return Opened(header, body, frame, signature)
     header = statements.decode(header_raw, MAX_HEADER_BYTES)
     verify(layout.context, frame, signature, session)
-    statements.check_fields(header, layout.required, layout.optional)
+    statements.check_fields(header, layout.fields.required, layout.fields.optional)
     return Opened(header, body, frame, signature)
 
 

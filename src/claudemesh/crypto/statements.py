@@ -4,11 +4,10 @@ Every signed statement is one canonical JSON byte string; it is signed, hashed, 
 as those bytes. Nobody re-serialises. Source: docs/spec/statements.md; vectors in tests/vectors.
 """
 
-import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -51,12 +50,52 @@ _HEX32 = re.compile(r"[0-9a-f]{64}\Z")
 _HEX16 = re.compile(r"[0-9a-f]{32}\Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}\Z")
 _FORMS: Final = {"hex32": _HEX32.match, "hex16": _HEX16.match, "sig": re.compile(r"(?:[0-9a-f]{128})?\Z").match}
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+"""What the other alphabet has, and padding, is not in any alphabet."""
 _encode_sorted: Final = msgspec.json.Encoder(order="sorted").encode
 _decode_any: Final = msgspec.json.Decoder().decode
 
 Body = dict[str, Any]
 FieldType = str | type | tuple[Any, ...]
 """What a field may hold: "hex32", "hex16", "sig", "int" (≥ 0), a Python type, or the allowed values."""
+
+
+class FieldSet:
+    """The exact fields of a flat body that is read and written for every message, prepared to be checked at one go."""
+
+    def __init__(self, required: Mapping[str, FieldType], optional: Mapping[str, FieldType]) -> None:
+        """Prepare fields of strings, integers and allowed values; with any other nothing is admitted at one go."""
+        self.required = required
+        self.optional = optional
+        kinds = list(required.items())
+        self._texts = [(name, _text_form(kind)) for name, kind in kinds if _is_text(kind)]
+        self._integers = [name for name, kind in kinds if kind == "int"]
+        self._choices = [(name, _choices(kind)) for name, kind in kinds if isinstance(kind, tuple)]
+        self._is_flat = len(self._texts) + len(self._integers) + len(self._choices) == len(required)
+
+    def admit(self, body: Body) -> bool:
+        """Whether `body` has exactly these fields and is canonical; where not, the functions below say why."""
+        try:
+            for name, form in self._texts:
+                if form(body[name]) is None:
+                    return False
+            for name in self._integers:
+                value = body[name]
+                if value.__class__ is not int or not 0 <= value <= MAX_INTEGER:
+                    return False
+            for name, allowed in self._choices:
+                if (body[name].__class__, body[name]) not in allowed:
+                    return False
+        except (KeyError, TypeError):
+            return False
+        return self._is_flat and (len(body) == len(self.required) or self._admit_optional(body))
+
+    def _admit_optional(self, body: Body) -> bool:
+        found = {name: value for name, value in body.items() if name not in self.required}
+        return all(name in self.optional and _is(value, self.optional[name]) for name, value in found.items()) and (
+            _is_canonical(found)
+        )
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -77,6 +116,25 @@ def encode(body: Mapping[str, Any]) -> bytes:
         raise Malformed("cj_top")
     _check(body, 0)
     return _encode_sorted(body)
+
+
+def encode_fields(body: Body, fields: FieldSet) -> bytes:
+    """`check_fields` and `encode` at one go."""
+    if fields.admit(body):
+        return _encode_sorted(body)
+    check_fields(body, fields.required, fields.optional)
+    return encode(body)
+
+
+def decode_fields(raw: bytes, fields: FieldSet, max_bytes: int) -> Body | None:
+    """`decode` and `check_fields` at one go; None where one of them would raise."""
+    try:
+        value = _decode_any(raw) if len(raw) <= max_bytes else None
+        if isinstance(value, dict) and fields.admit(value) and _encode_sorted(value) == raw:
+            return value
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def decode(raw: bytes, max_bytes: int = MAX_STATEMENT_BYTES) -> Body:
@@ -103,6 +161,11 @@ def check_fields(
         kind = required.get(name)
         if kind is None and (optional is None or (kind := optional.get(name)) is None):
             raise Malformed("field", f"{name} is unknown")
+        if kind == "int":
+            if value.__class__ is int and value >= 0:
+                continue
+        elif kind.__class__ is str and value.__class__ is str and _FORMS[kind](value) is not None:
+            continue
         if not _is(value, kind):
             raise Malformed("field_type", name)
 
@@ -175,17 +238,19 @@ def text_bytes(text: str) -> bytes:
 
 def to_base64url(raw: bytes) -> str:
     """Unpadded base64url."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL, b"=").decode()
 
 
 def from_base64url(text: str) -> bytes:
     """Decode unpadded base64url; any other spelling of the same bytes raises `Malformed`."""
+    rest = len(text) % 4
     try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError) as error:
+        spelled = text.encode("ascii").translate(_FROM_URL)
+        raw = binascii.a2b_base64(spelled + b"=" * (-len(text) % 4), strict_mode=True)
+    except ValueError as error:
         raise Malformed("b64") from error
-    if to_base64url(raw) != text:
-        raise Malformed("b64")
+    if rest and binascii.b2a_base64(raw[1 - rest :], newline=False)[:rest] != spelled[-rest:]:
+        raise Malformed("b64", "bits after the last byte")
     return raw
 
 
@@ -210,6 +275,26 @@ def _check(value: Any, depth: int) -> None:
             _check(item, depth + 1)
     else:
         raise Malformed("cj_type")
+
+
+def _is_canonical(value: Any) -> bool:
+    try:
+        _check(value, 0)
+    except Malformed:
+        return False
+    return True
+
+
+def _is_text(kind: FieldType) -> bool:
+    return kind is str or (isinstance(kind, str) and kind != "int")
+
+
+def _text_form(kind: FieldType) -> Callable[[str], object]:
+    return _FORMS[kind] if isinstance(kind, str) else _STRING.match
+
+
+def _choices(kind: FieldType) -> frozenset[tuple[type, Any]]:
+    return frozenset((type(value), value) for value in kind) if isinstance(kind, tuple) else frozenset()
 
 
 def _is(value: Any, kind: FieldType) -> bool:
