@@ -28,6 +28,8 @@ class Crowd:
     cpu_percent: float
     dropped: int
     held_s: float
+    open_us: float
+    """Processor time of the broker for one link that opens."""
 
 
 def measure() -> dict[str, Figure]:
@@ -41,7 +43,9 @@ async def hold(seconds: float) -> Crowd:
     with processes.directory() as path, processes.broker(path, limits=NO_LIMITS) as broker:
         mesh = await lanes.found_on(broker.url, MEMBERS)
         speakers = [mesh.speaker(at % MEMBERS, at // MEMBERS) for at in range(LINKS)]
+        before = broker.cpu_s
         links = await lanes.open_members(broker.url, mesh, speakers)
+        open_us = (broker.cpu_s - before) / LINKS * 1e6
         pinging = asyncio.create_task(_ping_forever(links))
         await asyncio.sleep(_SETTLE_S)
         started, used = time.perf_counter(), broker.cpu_s
@@ -52,6 +56,7 @@ async def hold(seconds: float) -> Crowd:
             cpu_percent=round((broker.cpu_s - used) / took * 100, 2),
             dropped=sum(link.lost is not None for link in links),
             held_s=took,
+            open_us=round(open_us),
         )
         pinging.cancel()
         for link in links:
@@ -65,6 +70,9 @@ def figures(crowd: Crowd) -> dict[str, Figure]:
     return {
         "idle_links_10000_rss_mb": Figure(crowd.rss_mb, "MB", note=note),
         "idle_links_10000_cpu_percent": Figure(crowd.cpu_percent, "%", note=note),
+        "link_open_us": Figure(
+            crowd.open_us, "µs", note="processor time of the broker: handshake, presence, what waits"
+        ),
         "idle_links_10000_dropped": Figure(crowd.dropped, "links", note=note),
     }
 

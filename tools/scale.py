@@ -1,0 +1,255 @@
+"""What a region of many sessions needs, simulated second by second from what one unit costs (docs/scale.md).
+
+    python tools/scale.py                       # a million sessions
+    python tools/scale.py --sessions 5000000 --json
+
+The costs are figures of `make bench`; docs/scale.md says which. Nothing here is measured: it is arithmetic over time,
+with a day's curve, the loss of a node at the worst moment, and everybody of that node coming back.
+"""
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+
+DAY_S = 86_400
+HOUR_S = 3_600
+
+
+@dataclass(frozen=True)
+class Costs:
+    """One unit of each, as `make bench` measured it on one core."""
+
+    message_node_us: float = 95.0
+    """A broker node's processor time for one message on PostgreSQL: accepted, pushed, acknowledged."""
+    message_database_us: float = 75.0
+    """PostgreSQL's."""
+    hint_us: float = 25.0
+    """A node's, for one hint that it gets from another."""
+    hello_us: float = 1_100.0
+    """A node's, for a link that opens: signatures, the roster's end, presence, what waits."""
+    ping_us: float = 55.0
+    link_kb: float = 26.0
+    """Memory of an open link."""
+    node_mb: float = 60.0
+    message_wal_bytes: float = 7_500.0
+    """What PostgreSQL writes ahead for one message of 2.2 KB: in, out, and its audit row."""
+    audit_bytes: float = 330.0
+    """What stays of a message for good."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What people do."""
+
+    sessions: int = 1_000_000
+    sessions_per_link: float = 2.5
+    """Sessions of one machine share their daemon's link."""
+    busy_share: float = 0.25
+    """Sessions at work at the day's peak."""
+    messages_per_busy_minute: float = 1.5
+    """Of one session at work, receipts included."""
+    recipients: float = 1.6
+    """Mailboxes per message: most are direct, some go to a channel."""
+    night_share: float = 0.3
+    """Of the peak, at the quietest hour."""
+    ping_every_s: float = 25.0
+    back_within_s: float = 30.0
+    """Full jitter of those that lost their link."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Nodes, one PostgreSQL and one NATS that serve some meshes whole; a region is as many as it needs."""
+
+    nodes: int = 3
+    cores_per_node: int = 1
+    """A node is one process; its database thread has some of a second core."""
+    database_cores: int = 8
+    database_wal_mb_per_s: float = 150.0
+    """What one disk syncs without getting slower."""
+    filled_to: float = 0.6
+    """Of the first resource that runs out, at the peak and with one node lost."""
+    storm_to: float = 0.9
+    """Of the other nodes' processors, while the links of a lost one come back."""
+
+
+@dataclass
+class Need:
+    """What one cell and the region come to."""
+
+    cells: int
+    nodes: int
+    sessions_per_cell: int
+    first_limit: str
+    messages_per_s: float
+    node_cpu: float
+    database_cpu: float
+    database_wal: float
+    hints_per_s_and_node: float
+    node_memory_mb: float
+    audit_gb_per_day: float
+    lost_links: int
+    peak_cpu_after_loss: float
+    back_after_s: float
+    """Until everybody of a lost node is connected again."""
+    late_after_loss_s: float
+    """The longest that a message waits meanwhile."""
+
+
+def main() -> int:
+    """Print what a region needs."""
+    parser = argparse.ArgumentParser(prog="python tools/scale.py", description=__doc__)
+    parser.add_argument("--sessions", type=int, default=Load.sessions)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    chosen = parser.parse_args()
+    found = needed(Load(sessions=chosen.sessions), Cell(), Costs())
+    if chosen.json:
+        print(json.dumps(asdict(found)))
+    else:
+        print("\n".join(table(found)))
+    return 0
+
+
+def needed(load: Load, cell: Cell, costs: Costs, seed: int = 1) -> Need:
+    """Size a cell by its first limit, then lose one of its nodes at the peak of the day."""
+    per_cell = _largest_cell(load, cell, costs)
+    cells = math.ceil(load.sessions / per_cell)
+    usage = _usage(load, cell, costs, load.sessions / cells, cell.nodes)
+    loss = _lose_a_node(load, cell, costs, load.sessions / cells, random.Random(seed))
+    return Need(
+        cells=cells,
+        nodes=cells * cell.nodes,
+        sessions_per_cell=round(load.sessions / cells),
+        first_limit=max(_usage(load, cell, costs, per_cell, cell.nodes - 1).items(), key=lambda item: item[1])[0],
+        messages_per_s=_messages_per_s(load, load.sessions),
+        node_cpu=usage["node CPU"],
+        database_cpu=usage["database CPU"],
+        database_wal=usage["database log"],
+        hints_per_s_and_node=_hints_per_s(load, cell, load.sessions / cells),
+        node_memory_mb=costs.node_mb + _links(load, load.sessions / cells) / cell.nodes * costs.link_kb / 1_024,
+        audit_gb_per_day=_messages_per_day(load) * costs.audit_bytes / 1e9,
+        lost_links=loss.links,
+        peak_cpu_after_loss=loss.peak_cpu,
+        back_after_s=loss.back_after_s,
+        late_after_loss_s=loss.late_s,
+    )
+
+
+def table(need: Need) -> Iterator[str]:
+    """As rows of Markdown."""
+    rows = {
+        "cells (each: nodes, one PostgreSQL, one NATS)": f"{need.cells:,}",
+        "broker nodes": f"{need.nodes:,}",
+        "sessions per cell": f"{need.sessions_per_cell:,}",
+        "what a larger cell would run out of first": need.first_limit,
+        "messages stored at the peak, region": f"{need.messages_per_s:,.0f}/s",
+        "a node's processor at the peak": f"{need.node_cpu:.0%}",
+        "PostgreSQL's processors at the peak": f"{need.database_cpu:.0%}",
+        "PostgreSQL's log at the peak": f"{need.database_wal:.0%}",
+        "hints that a node gets": f"{need.hints_per_s_and_node:,.0f}/s",
+        "memory of a node": f"{need.node_memory_mb:,.0f} MB",
+        "audit log, region": f"{need.audit_gb_per_day:,.0f} GB a day",
+        "links that a lost node leaves": f"{need.lost_links:,}",
+        "the others' processor while they come back": f"{need.peak_cpu_after_loss:.0%}",
+        "all are back after": f"{need.back_after_s:.0f} s",
+        "the longest wait of a message meanwhile": f"{need.late_after_loss_s:.1f} s",
+    }
+    yield "| | |"
+    yield "|---|---|"
+    yield from (f"| {name} | {value} |" for name, value in rows.items())
+
+
+@dataclass
+class _Loss:
+    links: int
+    peak_cpu: float
+    back_after_s: float
+    late_s: float
+
+
+def _lose_a_node(load: Load, cell: Cell, costs: Costs, sessions: float, chance: random.Random) -> _Loss:
+    """The links of one node dial the others, each at its own moment; what a node cannot do in a second waits."""
+    links = round(_links(load, sessions) / cell.nodes)
+    others = cell.nodes - 1
+    due = sorted(chance.random() * load.back_within_s for _ in range(links))
+    steady_us = _usage(load, cell, costs, sessions, others)["node CPU"] * 1e6 * cell.cores_per_node
+    backlog_us = peak = late = 0.0
+    second = at = 0
+    back_after = 0.0
+    while at < len(due) or backlog_us > 0:
+        arrived = at
+        while at < len(due) and due[at] < second + 1:
+            at += 1
+        backlog_us += steady_us + (at - arrived) / others * costs.hello_us
+        done = min(backlog_us, 1e6 * cell.cores_per_node)
+        backlog_us -= done
+        peak = max(peak, done / 1e6 / cell.cores_per_node)
+        late = max(late, backlog_us / 1e6 / cell.cores_per_node)
+        second += 1
+        if at == len(due):
+            back_after = second + backlog_us / 1e6 / cell.cores_per_node
+            break
+        if second > HOUR_S:
+            return _Loss(links, 1.0, math.inf, math.inf)
+    return _Loss(links, peak, back_after, late)
+
+
+def _largest_cell(load: Load, cell: Cell, costs: Costs) -> float:
+    """Sessions of a cell that is as full as it may be, with one node lost."""
+    low, high = 0.0, float(load.sessions)
+    for _ in range(60):
+        middle = (low + high) / 2
+        if max(_usage(load, cell, costs, middle, cell.nodes - 1).values()) <= cell.filled_to:
+            low = middle
+        else:
+            high = middle
+    return low or 1.0
+
+
+def _usage(load: Load, cell: Cell, costs: Costs, sessions: float, nodes: int) -> dict[str, float]:
+    """What share of each resource a cell uses at the day's peak."""
+    per_s = _messages_per_s(load, sessions)
+    pings = _links(load, sessions) / load.ping_every_s
+    hints = per_s * (1 - 1 / nodes) if nodes > 1 else 0.0
+    node_us = (per_s * costs.message_node_us + pings * costs.ping_us) / nodes + hints * costs.hint_us
+    node_cpu = node_us / 1e6 / cell.cores_per_node
+    dialling = _links(load, sessions) / (nodes + 1) / load.back_within_s / nodes * costs.hello_us / 1e6
+    return {
+        "node CPU": node_cpu,
+        "node CPU, while the links of a lost node come back": (node_cpu + dialling) * cell.filled_to / cell.storm_to,
+        "database CPU": per_s * costs.message_database_us / 1e6 / cell.database_cores,
+        "database log": per_s * costs.message_wal_bytes / 1e6 / cell.database_wal_mb_per_s,
+    }
+
+
+def _hints_per_s(load: Load, cell: Cell, sessions: float) -> float:
+    """Each message for a mailbox on another node is a hint to all of them."""
+    return _messages_per_s(load, sessions) * (1 - 1 / cell.nodes)
+
+
+def _links(load: Load, sessions: float) -> float:
+    return sessions / load.sessions_per_link
+
+
+def _messages_per_s(load: Load, sessions: float) -> float:
+    """Mailbox rows a second, at the peak."""
+    return sessions * load.busy_share * load.messages_per_busy_minute / 60 * load.recipients
+
+
+def _messages_per_day(load: Load) -> float:
+    """Over a day that swings between night and peak."""
+    mean = (1 + load.night_share) / 2
+    return _messages_per_s(load, load.sessions) * mean * DAY_S
+
+
+def describe() -> Iterator[tuple[str, str, float]]:
+    """Every assumption: class, name, value."""
+    for kind in (Costs, Load, Cell):
+        yield from ((kind.__name__, field.name, getattr(kind(), field.name)) for field in fields(kind))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
