@@ -216,6 +216,24 @@ def test_the_same_session_after_a_restart_is_not_shown_it_again(pair: Pair, agen
     wait_until(lambda: "read" in pair.stages(message_id), "read")
 
 
+def test_a_session_goes_by_its_name_after_a_restart(pair: Pair, agent: Host) -> None:
+    """Whoever opens first: the same label, the same reach and words, and messages to its former key reach it."""
+    second = Host(pair.bob, "second")
+    second.open(reach="wakeable", tags=["repo=billing"])
+    second.status(about="the second one")
+    wait_until(lambda: "payments-api-2" in pair.alice.run("peers").stdout, "the session is known")
+    message_id = pair.send("for the second", to="bob.desktop/payments-api-2")
+    pair.bob.kill_daemon()
+    pair.bob.ok("daemon", "start")
+    opened = second.open()
+    agent.open()
+
+    told = {name: opened[name] for name in ("label", "reach", "about", "tags")}
+    assert told == {"label": "payments-api-2", "reach": "wakeable", "about": "the second one", "tags": ["repo=billing"]}
+    assert agent.take("prompt")["offers"] == []
+    assert ids(second.take("prompt")) == [message_id]
+
+
 def test_what_the_host_was_given_before_a_kill_is_confirmed_by_its_next_event(pair: Pair, agent: Host) -> None:
     """That the hook had written it is durable, too."""
     message_id = pair.send("once")

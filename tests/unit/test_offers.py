@@ -9,11 +9,12 @@ import pytest
 from claudemesh.database import load_migrations
 from claudemesh.peer.journal import inbox, offers
 from claudemesh.peer.journal.inbox import InboxDraft
-from claudemesh.peer.journal.offers import OfferDraft, Offerer, Wanted
+from claudemesh.peer.journal.offers import OfferDraft, Offerer, Told, Wanted
 from claudemesh.types import MeshId, MessageId, PeerId, SessionId, UnixMillis
 
 MESH = MeshId("3e" * 32)
 SENDER = PeerId("a1" * 32)
+API, WEB = Told("api"), Told("web")
 SESSION = SessionId("5e" * 32)
 NOW = UnixMillis(1_795_000_000_000)
 LATER = UnixMillis(NOW + 1_000)
@@ -178,8 +179,8 @@ def test_the_most_urgent_and_oldest_comes_first(journal: sqlite3.Connection) -> 
 def test_a_message_to_a_session_is_for_its_key_its_former_keys_and_its_label(journal: sqlite3.Connection) -> None:
     """A restart gives a session another key; a new one in the same place has the same label."""
     former, stranger = SessionId("f0" * 32), SessionId("f1" * 32)
-    offers.note_session(journal, MESH, former, AGENT, "api", NOW)
-    offers.note_session(journal, MESH, stranger, "other", "web", NOW)
+    offers.note_session(journal, MESH, former, AGENT, API, NOW)
+    offers.note_session(journal, MESH, stranger, "other", WEB, NOW)
     own, other = arrive(journal, 1, session=former), arrive(journal, 2, session=stranger)
 
     assert waiting(journal, wanted()) == [own]
@@ -207,3 +208,16 @@ def test_a_session_that_goes_by_another_name_keeps_what_it_was_shown(journal: sq
     offers.move_agent(journal, MESH, AGENT, "claude-code:two")
 
     assert waiting(journal, wanted("claude-code:two")) == []
+
+
+def test_what_was_told_of_a_session_is_remembered(journal: sqlite3.Connection) -> None:
+    """The newest of it, whatever the mesh and the key."""
+    first = Told("api", "wakeable", "moving payments", ("repo=billing", "lang=go"))
+    offers.note_session(journal, MESH, SESSION, AGENT, Told("before"), NOW)
+    offers.note_session(journal, MESH, SESSION, AGENT, first, NOW)
+    offers.note_session(journal, MeshId("3f" * 32), SessionId("f0" * 32), AGENT, Told("api-2"), LATER)
+
+    assert offers.load_told(journal, AGENT) == Told("api-2")
+    assert offers.load_told(journal, "nobody") is None
+    journal.execute("DELETE FROM agent_sessions WHERE label = 'api-2'")
+    assert offers.load_told(journal, AGENT) == first

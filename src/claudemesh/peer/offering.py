@@ -12,7 +12,7 @@ from claudemesh.peer.assembly import Parts
 from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.journal import inbox, offers
 from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
-from claudemesh.peer.journal.offers import OfferDraft, Offerer, OfferRow, WaitingRow, Wanted
+from claudemesh.peer.journal.offers import OfferDraft, Offerer, OfferRow, Told, WaitingRow, Wanted
 from claudemesh.peer.journal.outbox import RANKS
 from claudemesh.peer.views import Received
 from claudemesh.protocol import limits
@@ -33,13 +33,13 @@ class OfferBook:
         self._session = session
         self._show = show
 
-    async def begin(self, agent: str, label: str) -> None:
-        """Remember which agent speaks as this session, so that it is known again after a restart."""
+    async def begin(self, agent: str, told: Told) -> None:
+        """Remember which agent speaks as this session and what was told of it: after a restart it goes on like that."""
         mesh, now = self._parts.mesh, self._parts.runtime.now()
 
         def write(connection: sqlite3.Connection) -> None:
             offers.drop_old(connection, mesh, UnixMillis(now - _FORGET_AFTER_MS))
-            offers.note_session(connection, mesh, self._session, agent, label, now)
+            offers.note_session(connection, mesh, self._session, agent, told, now)
 
         await self._parts.journal.write(write)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from pathlib import PurePath
-from typing import Final
+from typing import Final, get_args
 
 from claudemesh.daemon.agents.moments import Reach
 from claudemesh.daemon.agents.session import AgentSession
@@ -14,6 +14,7 @@ from claudemesh.daemon.home import Home
 from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError, UsageError
 from claudemesh.peer import Peer, contents, events
+from claudemesh.peer.journal import offers
 
 MAX_SESSIONS: Final = 256
 WAKE_WITHIN_S: Final = 30.0
@@ -54,7 +55,8 @@ class Agents:
             host: Such as `claude-code`, `codex`, `mcp`.
             key: The host's own id of the session, which survives a restart of anything.
             cwd: Its working directory; stays on this machine.
-            label: What others address it by; empty for the base name of `cwd`.
+            label: What others address it by; empty for what it was called before, or else the base name of `cwd`.
+            tags, reach: What it is good for, and how it is reached; left out as it was before.
             mesh: The only mesh that it is to speak in; empty for every one, those joined later included.
 
         Raises:
@@ -176,9 +178,13 @@ class Agents:
             raise UsageError("usage", f"{MAX_SESSIONS} sessions are open already")
         if mesh:
             mesh = self._home.peer(mesh).mesh
-        wanted = contents.as_label(label) or contents.as_label(PurePath(cwd).name) or contents.as_label(host) or "agent"
-        session = AgentSession(self, host, key, cwd=cwd, label=self._free_label(wanted), mesh=mesh)
-        session.tags, session.reach = contents.require_tags(tags), reach
+        before = await self._home.journal.read(lambda connection: offers.load_told(connection, f"{host}:{key}"))
+        known = before or offers.Told(contents.as_label(PurePath(cwd).name) or contents.as_label(host) or "agent")
+        session = AgentSession(self, host, key, cwd=cwd, label="", mesh=mesh)
+        session.tags = contents.require_tags(tags or known.tags)
+        session.reach = reach if reach != "asked" else _reach(known.reach)
+        session.about = known.about
+        session.label = self._free_label(contents.as_label(label) or known.label)
         self._sessions[session.agent] = session
         log_event("agent_opened", count=len(self._sessions))
         return session
@@ -191,7 +197,7 @@ class Agents:
             other = self._free_label(session.label, peer)
             opened = await stack.enter_async_context(self._home.session(peer, other, session.tags))
         opened.describe(reach=session.reach, about=session.about)
-        await opened.offers.begin(session.agent, session.label)
+        await opened.offers.begin(session.agent, session.told())
         session.faces[peer.mesh] = Face(peer, opened), stack
         with suppress(ClaudemeshError):
             await opened.set_status(session.status)
@@ -239,6 +245,10 @@ class Agents:
 
 async def _nothing(_session: AgentSession) -> None:
     return None
+
+
+def _reach(known: str) -> Reach:
+    return next((one for one in get_args(Reach) if one == known), "asked")
 
 
 def _check_key(host: str, key: str) -> None:

@@ -13,7 +13,7 @@ from claudemesh.daemon.agents.taking import Face, Offer, Place, Request, Taken, 
 from claudemesh.errors import AddressError, ClaudemeshError, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.correspondence import PeerSession
-from claudemesh.peer.journal.offers import OfferRow, Wanted
+from claudemesh.peer.journal.offers import OfferRow, Told, Wanted
 from claudemesh.protocol.messages import Status
 from claudemesh.types import MeshId
 
@@ -125,6 +125,10 @@ class AgentSession:
             raise AddressError("unknown_mesh_alias", wanted)
         code = "ambiguous_mesh" if found else "no_mesh"
         raise AddressError(code, ", ".join(one.peer.alias for one in found))
+
+    def told(self) -> Told:
+        """What the other peers are told of it."""
+        return Told(self.label, self.reach, self.about, self.tags)
 
     # What it is shown
 
@@ -260,9 +264,12 @@ class AgentSession:
         told = tuple(tags) if tags is not None else None
         for face in self._faces():
             face.session.describe(reach=reach, about=about, tags=told)
+        before = self.told()
         self.about = self.about if about is None else about
         self.tags = self.tags if told is None else told
         self.reach = self.reach if reach is None else reach
+        for face in self._faces() if self.told() != before else ():
+            await face.session.offers.begin(self.agent, self.told())
         self._registry.changed()
 
     # What happens
@@ -303,7 +310,7 @@ class AgentSession:
         self.host, self.key = host, key
         for face in self._faces():
             await face.session.offers.move(before, self.agent)
-            await face.session.offers.begin(self.agent, self.label)
+            await face.session.offers.begin(self.agent, self.told())
 
     # Private
 

@@ -30,7 +30,7 @@ class AgentOpenArgs(AgentArgs, frozen=True, kw_only=True):
     cwd: Path = ""
     """Its working directory; it stays on this machine."""
     label: Name = ""
-    """What others address it by; empty for the base name of `cwd`."""
+    """What others address it by; empty for what it was called before, or else the base name of `cwd`."""
     mesh: Name = ""
     """The only mesh that it speaks in; empty for every one."""
     tags: Tags = msgspec.field(default_factory=list)

@@ -20,6 +20,15 @@ class Wanted(NamedTuple):
     acks: bool
 
 
+class Told(NamedTuple):
+    """What the other peers are told of an agent's session."""
+
+    label: str
+    reach: str = "asked"
+    about: str = ""
+    tags: tuple[str, ...] = ()
+
+
 class WaitingRow(NamedTuple):
     """A message that waits."""
 
@@ -68,14 +77,23 @@ class OfferRow(NamedTuple):
 
 
 def note_session(
-    connection: sqlite3.Connection, mesh: MeshId, session: SessionId, agent: str, label: str, now: UnixMillis
+    connection: sqlite3.Connection, mesh: MeshId, session: SessionId, agent: str, told: Told, now: UnixMillis
 ) -> None:
-    """Remember under which key an agent's session speaks."""
+    """Remember under which key an agent's session speaks, and what was told of it."""
     connection.execute(
-        "INSERT INTO agent_sessions (mesh, session, agent, label, opened_at) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (mesh, session) DO UPDATE SET agent = excluded.agent, label = excluded.label",
-        (mesh, session, agent, label, now),
+        "INSERT INTO agent_sessions (mesh, session, agent, opened_at, label, reach, about, tags)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (mesh, session) DO UPDATE SET agent = excluded.agent,"
+        " label = excluded.label, reach = excluded.reach, about = excluded.about, tags = excluded.tags",
+        (mesh, session, agent, now, told.label, told.reach, told.about, ",".join(told.tags)),
     )
+
+
+def load_told(connection: sqlite3.Connection, agent: str) -> Told | None:
+    """What was told of an agent's session when it spoke last, in whichever mesh; None when it never did."""
+    row = connection.execute(
+        "SELECT label, reach, about, tags FROM agent_sessions WHERE agent = ? ORDER BY opened_at DESC LIMIT 1", (agent,)
+    ).fetchone()
+    return Told(row[0], row[1], row[2], tuple(filter(None, row[3].split(",")))) if row is not None else None
 
 
 def move_agent(connection: sqlite3.Connection, mesh: MeshId, before: str, after: str) -> None:
