@@ -82,7 +82,7 @@ class PostgresServer:
 
     def processes(self) -> list[int]:
         """The server's processes but the first."""
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, check=False)
+        found = subprocess.run(["pgrep", "-P", str(self.pid)], capture_output=True, check=False)
         return [int(pid) for pid in found.stdout.split()]
 
     def freeze(self) -> None:
@@ -144,7 +144,10 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server(**options: str) -> Iterator[PostgresServer]:
-    """A server that runs, and is gone with its data afterwards."""
+    """A server that runs, and is gone with its data afterwards.
+
+    Its directory is where temporary files are: their path is short enough for a socket, and others may enter it.
+    """
     directory = Path(tempfile.mkdtemp(prefix="claudemesh-pg-"))
     user = _unprivileged() if os.geteuid() == 0 else None
     if user is not None:

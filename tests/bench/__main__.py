@@ -24,6 +24,7 @@ MODULES = {
     "roster_bench": "joining a mesh of 1,000, and rosters of 10 to 10,000 entries",
     "fanout_bench": "one post to 1,000 links",
     "routing": "durable direct messages against the floor",
+    "postgres_bench": "durable direct messages on PostgreSQL",
     "overload": "twice as many messages as the broker can carry",
     "idle_links": "5,000 idle links",
     "crowd": "10,000 idle links for a minute and a half",

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 
 import msgspec
 import uvloop
@@ -52,7 +53,9 @@ async def _measure() -> dict[str, Figure]:
         mesh, to_broker = await _opened(broker)
         await routing.closed(to_broker, *mesh, routing.WARM_UP_PER_LINK)
         messages = routing.MESSAGES_PER_LINK
-        sustainable = messages * LINKS / await routing.closed(to_broker, *mesh, messages, path)
+        sustainable = (
+            messages * LINKS / await routing.closed(to_broker, *mesh, messages, partial(routing.until_deleted, path))
+        )
         lanes.close(to_broker)
     usual = {"answer_within_ms": Limits().answer_within_ms}
     with processes.directory() as path, processes.broker(path, limits=routing.NO_LIMITS | usual) as broker:

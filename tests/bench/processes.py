@@ -63,10 +63,12 @@ def python_server(module: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def broker(path: Path, *, port: int | None = None, limits: dict[str, int] | None = None) -> Iterator[Server]:
-    """`claudemesh broker` on the SQLite file of `path`, ready to accept."""
+def broker(
+    path: Path, *, port: int | None = None, limits: dict[str, int] | None = None, database: str | None = None
+) -> Iterator[Server]:
+    """`claudemesh broker` on the SQLite file of `path`, or on another database, ready to accept."""
     port = port or free_port()
-    process = start_broker(path, port, limits or {})
+    process = start_broker(path, port, limits or {}, database)
     try:
         wait_ready(process, port)
         yield Server(process, port)
@@ -74,10 +76,10 @@ def broker(path: Path, *, port: int | None = None, limits: dict[str, int] | None
         end(process)
 
 
-def start_broker(path: Path, port: int, limits: dict[str, int]) -> subprocess.Popen[bytes]:
+def start_broker(path: Path, port: int, limits: dict[str, int], database: str | None = None) -> subprocess.Popen[bytes]:
     """Start the broker; it is not ready yet."""
     command = [str(Path(sys.executable).parent / "claudemesh"), "broker", "--listen", f"127.0.0.1:{port}"]
-    command += ["--database", f"sqlite:///{path / 'broker.sqlite3'}"]
+    command += ["--database", database or f"sqlite:///{path / 'broker.sqlite3'}", "--key", str(path / "broker.key")]
     for name, value in limits.items():
         command += ["--limit", f"{name}={value}"]
     with (path / "broker.log").open("ab") as log:

@@ -61,6 +61,7 @@ def _flat() -> Target:
 
 TARGETS: Mapping[str, Target] = {
     "durable_dm_per_s": _of_floor(15_000, 0.18),
+    "durable_dm_per_s_pg": at_least(10_000),
     "dm_p50_ms_at_2000": at_most(5),
     "dm_p99_ms_at_2000": at_most(20),
     "e2e_100x1000_s": at_most(60),

@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 import statistics
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -13,6 +15,9 @@ from tests.bench import lanes, load, processes
 from tests.bench.bench_mesh import BenchMesh, Speaker, found, send_frames
 from tests.bench.load import Lane
 from tests.bench.report import Figure
+
+UntilDeleted = Callable[[], Awaitable[float]]
+"""Waits until a broker's database holds no message any more; returns how many seconds that took."""
 
 LINKS = 100
 WINDOW = 32
@@ -45,8 +50,8 @@ async def _measure() -> dict[str, Figure]:
             await closed(to_floor, mesh, speakers, WARM_UP_PER_LINK)
             routed, durable = [], []
             for turn in range(ROUNDS):
-                routed.append(await _rate(to_floor, mesh, speakers, floor))
-                durable.append(await _rate(to_broker, mesh, speakers, broker, path))
+                routed.append(await one_round(to_floor, mesh, speakers, floor))
+                durable.append(await one_round(to_broker, mesh, speakers, broker, partial(until_deleted, path)))
                 print(f"  round {turn + 1}: floor {routed[-1][0]:,.0f}/s, broker {durable[-1][0]:,.0f}/s", flush=True)
             latencies = [_percentiles(await _open(to_broker, mesh, speakers)) for _ in range(ROUNDS)]
             lanes.close(to_broker + to_floor)
@@ -60,29 +65,37 @@ async def floor_only() -> None:
     with processes.python_server("tests.bench.floor_server") as floor:
         to_floor = await lanes.floor_lanes(floor.url, [speaker.peer for speaker in speakers])
         for _ in range(ROUNDS):
-            rate, cpu = await _rate(to_floor, mesh, speakers, floor)
+            rate, cpu = await one_round(to_floor, mesh, speakers, floor)
             print(f"floor {rate:,.0f}/s, {cpu:.1f} µs of the server's CPU each")
         print(_percentiles(await _open(to_floor, mesh, speakers)))
 
 
-async def _rate(
-    to_server: list[Lane], mesh: BenchMesh, speakers: list[Speaker], server: processes.Server, path: Path | None = None
+async def one_round(
+    to_server: list[Lane],
+    mesh: BenchMesh,
+    speakers: list[Speaker],
+    server: processes.Server,
+    until_deleted: UntilDeleted | None = None,
 ) -> tuple[float, float]:
     """One closed-loop round: messages per second, and µs of the server's CPU per message."""
     used = server.cpu_s
-    seconds = await closed(to_server, mesh, speakers, MESSAGES_PER_LINK, path)
+    seconds = await closed(to_server, mesh, speakers, MESSAGES_PER_LINK, until_deleted)
     messages = MESSAGES_PER_LINK * len(to_server)
     return messages / seconds, (server.cpu_s - used) / messages * 1e6
 
 
 async def closed(
-    to_server: list[Lane], mesh: BenchMesh, speakers: list[Speaker], per_link: int, path: Path | None = None
+    to_server: list[Lane],
+    mesh: BenchMesh,
+    speakers: list[Speaker],
+    per_link: int,
+    until_deleted: UntilDeleted | None = None,
 ) -> float:
-    """One closed loop; seconds until everything is delivered and, with `path`, deleted from that database."""
+    """One closed loop; seconds until everything is delivered and, where that can be seen, deleted."""
     recipients = load_frames(to_server, mesh, speakers, per_link)
     seconds = await load.run_closed(to_server, WINDOW)
-    if path is not None:
-        seconds += await _until_deleted(path)
+    if until_deleted is not None:
+        seconds += await until_deleted()
     load.check(to_server, recipients)
     return seconds
 
@@ -110,7 +123,7 @@ def _other(peers: list[PeerId], at: int, number: int) -> PeerId:
     return peers[(at + 1 + number % (len(peers) - 1)) % len(peers)]
 
 
-async def _until_deleted(path: Path) -> float:
+async def until_deleted(path: Path) -> float:
     """Seconds until the broker's own database holds no message any more."""
     started = time.perf_counter()
     database = sqlite3.connect(f"file:{path / 'broker.sqlite3'}?mode=ro", uri=True)
