@@ -21,6 +21,8 @@ from claudemesh.errors import ClaudemeshError, LocalError, UsageError
 MAX_CONNECTIONS: Final = 256
 WRITE_TIMEOUT_S: Final = 30.0
 """A reader that takes nothing for this long is dropped, so that it cannot hold messages in memory."""
+STOP_WITHIN_S: Final = 2.0
+"""How long what took over a connection may take to end when the daemon stops."""
 _ANY_VERSION: Final = frozenset({"daemon.status", "daemon.stop"})
 
 
@@ -116,7 +118,8 @@ class IpcServer:
         """Close the connections: for those that wait for it, the daemon has ended."""
         for connection in self._connections:
             connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=STOP_WITHIN_S)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
