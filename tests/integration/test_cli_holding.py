@@ -191,3 +191,16 @@ def test_a_credential_is_not_sent_unless_that_is_wanted(pair: tuple[Machine, Mac
 
     alice.ok("send", "bob.box", "-", "--allow-secret", "--wait", "delivered", stdin=text)
     assert TOKEN in bob.inbox()[0]["text"]
+
+
+def test_an_agent_that_uses_the_command_in_its_shell_counts_as_one(pair: tuple[Machine, Machine]) -> None:
+    """Its host says so: the same text twice is held, where a script may send it."""
+    alice, bob = pair
+    for _ in range(2):
+        alice.ok("send", "bob.box", "are you there?", "--wait", "delivered")
+    alice.ok("send", "bob.box", "hello?", "--wait", "delivered", CLAUDECODE="1")
+
+    again = alice.ok("send", "bob.box", "hello?", "--wait", "delivered", CLAUDECODE="1")
+
+    assert (again["stage"], again["to"][0]["code"]) == ("held", "repeat")
+    assert [message["text"] for message in bob.inbox()] == ["are you there?", "are you there?", "hello?"]

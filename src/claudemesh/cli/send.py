@@ -5,6 +5,7 @@ from typing import cast
 
 import click
 
+from claudemesh.cli.authorship import author
 from claudemesh.cli.completing import complete_peer
 from claudemesh.cli.durations import Duration
 from claudemesh.cli.output import now_ms
@@ -71,8 +72,9 @@ def send(
     The stage that is printed is the one reached: `queued` is durable here, `accepted` at the broker;
     later ones are signed by the recipient (`claudemesh message ID`).
 
-    A text that looks like it holds a credential is not sent. What is typed at a terminal counts as yours; any other
-    reply as an agent's, which after too many of them waits for a person (`claudemesh hold`).
+    A text that looks like it holds a credential is not sent. What is typed at a terminal counts as
+    yours; what an agent's shell sends, and any other reply, as an agent's: too much of that waits for a
+    person (`claudemesh hold`).
     """
     if everyone and not to.strip().startswith(_TAG):
         raise click.UsageError("--all is for a tag: an address or a channel reaches everybody that it stands for.")
@@ -93,6 +95,7 @@ def send(
         )
         verb.answer(sent, lambda one: sent_lines(one, now_ms()))
         return
+    writer = author()
     answer = verb.ask(
         "send",
         mesh=mesh,
@@ -103,7 +106,8 @@ def send(
         expires_in_ms=expires,
         reach="all" if everyone else "any",
         intent=intent or "",
-        by_person=sys.stdin.isatty() and sys.stdout.isatty(),
+        by_person=writer == "person",
+        by_agent=writer == "agent",
         allow_secret=allow_secret,
         session=session,
         wait=wait or "",

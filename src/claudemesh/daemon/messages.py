@@ -52,6 +52,7 @@ class Messages:
             id=_message_id(args.id),
             reach=args.reach,
             by_person=args.by_person,
+            by_agent=args.by_agent,
             allow_secret=args.allow_secret,
         )
         agent = self._agents.speaking(peer, args.session) if args.session else None

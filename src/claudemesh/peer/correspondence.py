@@ -59,6 +59,7 @@ class Correspondent:
         id: MessageId | None = None,  # noqa: A002 – the name that the wire and every table use
         reach: Reach = "any",
         by_person: bool = False,
+        by_agent: bool = False,
         allow_secret: bool | None = None,
     ) -> Submitted:
         """Put a message into the outbox, encrypted to its recipients as soon as there is a link.
@@ -73,6 +74,7 @@ class Correspondent:
             reach: Of the sessions that carry a tag, `any` one (idle before busy, connected before not) or `all`.
             by_person: A person writes it: it begins a conversation, costs no budget, and is sent in a paused mesh too
                 (docs/spec/holding.md).
+            by_agent: An agent writes it; of a session that goes without saying.
             allow_secret: Send it although it looks like it holds a credential; None: a session's texts are looked
                 through, those of the peer as such are not.
 
@@ -91,7 +93,7 @@ class Correspondent:
         if not allow_secret and (allow_secret is False or self._checks_texts):
             await require_no_credentials(text)
         if not by_person:
-            message = message._replace(chain=await self._chain(to, message))
+            message = message._replace(chain=await self._chain(to, message, by_agent=by_agent))
         if isinstance(to, Received):
             message = message._replace(reply_to=reply_to or to.id)
             if to.channel_id is not None:
@@ -174,13 +176,13 @@ class Correspondent:
         if stage in (Stage.OFFERED, Stage.READ):
             self._saw(message)
 
-    async def _chain(self, to: str | Received, message: _Composed) -> Chain | None:
+    async def _chain(self, to: str | Received, message: _Composed, *, by_agent: bool) -> Chain | None:
         """Where a message that no person writes stands in its conversation."""
         if isinstance(to, Received):
             return chains.answer(to.cause)
         if message.reply_to is not None:
             return chains.answer(await self._reader.cause(message.reply_to))
-        return self._unprompted_chain(message.id)
+        return self._unprompted_chain(message.id) or (chains.begin(message.id) if by_agent else None)
 
     def _unprompted_chain(self, message_id: MessageId) -> Chain | None:
         """Of a message that names none that it answers: the peer as such may be a person, so it begins anew."""

@@ -34,6 +34,8 @@ class SendArgs(InMesh, frozen=True, kw_only=True):
     """What it is for; an `ack` wakes nobody. Empty says nothing."""
     by_person: bool = False
     """A person typed it: it begins a conversation, and is sent in a paused mesh too."""
+    by_agent: bool = False
+    """An agent wrote it, without a session: it counts as one's."""
     allow_secret: bool = False
     """Send it although it looks like it holds a credential."""
     wait: WaitStage | Literal[""] = ""
