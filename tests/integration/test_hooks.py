@@ -65,6 +65,11 @@ def context(result: Result) -> str:
     return str(output.get("additionalContext", ""))
 
 
+def said(text: str) -> Any:
+    """How the record has what a hook added to the conversation."""
+    return {"type": "attachment", "attachment": {"type": "hook_additional_context", "content": [text]}}
+
+
 ANSWER = {"type": "assistant", "message": {"role": "assistant", "content": [{"type": "text", "text": "I see"}]}}
 
 
@@ -73,7 +78,7 @@ def test_the_beginning_of_a_session_shows_what_is_unread_once(session: Session) 
     session.send("the build is green")
 
     first = session.hook("SessionStart", source="startup")
-    session.note({"attachment": context(first)}, ANSWER)
+    session.note(said(context(first)), ANSWER)
     again = [session.hook("SessionStart", source=source) for source in ("resume", "compact")]
     prompt = session.hook("UserPromptSubmit")
 
@@ -123,7 +128,7 @@ def test_two_tools_that_run_at_once_confirm_nothing(session: Session) -> None:
     session.hook("UserPromptSubmit")
     message_id = session.send("stop the deploy", "--priority", "now")
     shown = context(session.hook("PostToolUse", tool_use_id="a"))
-    session.note({"attachment": shown})
+    session.note(said(shown))
 
     session.hook("PostToolUse", tool_use_id="b")
     assert session.stages(message_id) == ["offered"]
@@ -148,12 +153,26 @@ def test_a_session_killed_before_its_record_was_written_is_shown_the_message_aga
     assert "read" not in session.stages(message_id)
 
 
+def test_a_note_about_a_message_is_not_the_message(session: Session) -> None:
+    """What the record says of a queue, of a request or of a hook's own output is no part of the conversation."""
+    session.hook("SessionStart", source="startup")
+    session.hook("UserPromptSubmit")
+    session.send("the build is red")
+    text = context(session.hook("Stop"))
+    notes = [{"type": "queue-operation", "content": text}, {"type": "api-request-blob", "message": text}]
+    session.note(*notes, {"type": "attachment", "attachment": {"type": "hook_success", "stdout": text}}, ANSWER)
+
+    resumed = session.hook("SessionStart", source="resume")
+
+    assert "| the build is red" in context(resumed)
+
+
 def test_a_session_killed_after_its_record_was_written_is_not_shown_the_message_again(session: Session) -> None:
     """It is in the conversation that `--resume` goes on with; it counts as read once the model has answered."""
     session.hook("SessionStart", source="startup")
     session.hook("UserPromptSubmit")
     message_id = session.send("the build is red")
-    session.note({"attachment": context(session.hook("Stop"))})
+    session.note(said(context(session.hook("Stop"))))
 
     resumed = session.hook("SessionStart", source="resume")
     assert context(resumed) == ""
@@ -169,7 +188,7 @@ def test_a_daemon_killed_between_offer_and_read_says_nothing_false(session: Sess
     session.hook("SessionStart", source="startup")
     session.hook("UserPromptSubmit")
     message_id = session.send("the build is red")
-    session.note({"attachment": context(session.hook("Stop"))})
+    session.note(said(context(session.hook("Stop"))))
 
     session.bob.kill_daemon()
     session.note(ANSWER)
@@ -185,7 +204,7 @@ def test_a_peer_that_writes_a_label_in_a_body_confirms_nothing(session: Session)
     session.hook("UserPromptSubmit")
     message_id = session.send("the real one")
     session.hook("Stop")  # killed before it was written down
-    session.note({"attachment": f"| --- message {message_id}"}, ANSWER)
+    session.note(said(f"| --- message {message_id}"), ANSWER)
 
     resumed = session.hook("SessionStart", source="resume")
 

@@ -165,8 +165,7 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
     module, attribute = name.split(":")
     table: HookTable = getattr(importlib.import_module(module), attribute)
     if call.event == "SessionEnd":
-        table.end(daemon, call)
-        await _close(daemon, call)
+        await _end(daemon, table, call)
         return HookReply()
     moment = table.moments.get(call.event)
     if moment is None or (moment == "idle_wake" and not call.is_interactive):
@@ -189,10 +188,12 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
     return HookReply(table.show(call, taken.text), taken.ids, session)
 
 
-async def _close(daemon: "Daemon", call: HookCall) -> None:
+async def _end(daemon: "Daemon", table: HookTable, call: HookCall) -> None:
     session = daemon.agents.find(call.host, call.session)
     if session is not None:
+        await table.evidence(session, call)
         await daemon.agents.close(session)
+    table.end(daemon, call)
 
 
 async def confirm_by_event(session: AgentSession, call: HookCall) -> None:

@@ -4,14 +4,16 @@ After a kill nobody else knows. A text that stands in the record is sent to the 
 does not stand there was never shown, or was lost with the process, and may be shown again.
 """
 
+import json
 import mmap
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 Finding = Literal["absent", "present", "answered"]
-_ANSWER = b'"role":"assistant"'
+_ANSWER: Final = b'"role":"assistant"'
+_SAID: Final = frozenset({"user", "attachment"})
 
 
 def findings(transcript: Path, message_ids: Iterable[str]) -> dict[str, Finding] | None:
@@ -35,9 +37,24 @@ def findings(transcript: Path, message_ids: Iterable[str]) -> dict[str, Finding]
 def _find(content: mmap.mmap, message_id: str) -> Finding:
     # A peer may write such a line in a body, where it stands behind `| `.
     block = re.compile(rb"(?<!\| )--- message " + re.escape(message_id.encode()) + rb"(?![0-9A-Za-z-])")
-    last = None
-    for last in block.finditer(content):  # noqa: B007 - the last one counts: a session that was resumed has copies
-        pass
-    if last is None:
+    found = [one.end() for one in block.finditer(content) if _is_said(_line(content, one.start()))]
+    if not found:
         return "absent"
-    return "answered" if content.find(_ANSWER, last.end()) >= 0 else "present"
+    # The first one counts: a conversation that goes on elsewhere begins with a copy of what was said.
+    return "answered" if content.find(_ANSWER, found[0]) >= 0 else "present"
+
+
+def _line(content: mmap.mmap, place: int) -> bytes:
+    begin, end = content.rfind(b"\n", 0, place) + 1, content.find(b"\n", place)
+    return content[begin : end if end >= 0 else len(content)]
+
+
+def _is_said(line: bytes) -> bool:
+    """Whether a line is part of the conversation, and not a note about it: of a queue, a request, a hook that ran."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False  # cut off by a kill
+    attachment = entry.get("attachment")
+    kind = attachment.get("type") if isinstance(attachment, dict) else ""
+    return entry.get("type") in _SAID and kind != "hook_success"
