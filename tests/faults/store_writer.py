@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from claudemesh.broker.store.base import Submission
+from claudemesh.broker.store.base import Store, Submission
+from claudemesh.broker.store.postgres import DatabaseUrl, PostgresStore
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.types import MeshId, MessageId, PeerId, UnixMillis
 
@@ -28,7 +29,7 @@ def submission() -> Submission:
     )
 
 
-async def write_forever(store: SqliteStore, batch: int) -> None:
+async def write_forever(store: Store, batch: int) -> None:
     """Print `stored ID N HASH` for each answer, and `acked ID` before an acknowledgement is asked for."""
     while True:
         sent = [submission() for _ in range(batch)]
@@ -39,11 +40,16 @@ async def write_forever(store: SqliteStore, batch: int) -> None:
         await store.acknowledge(MESH, BOB, [answers[0].q], NOW)
 
 
-async def main(path: Path) -> None:
-    store = SqliteStore(path)
+def store_of(target: str) -> Store:
+    """The store that a path or URL names."""
+    return PostgresStore(DatabaseUrl(target)) if "://" in target else SqliteStore(Path(target))
+
+
+async def main(target: str) -> None:
+    store = store_of(target)
     await store.open()
     await asyncio.gather(*(write_forever(store, batch) for batch in (1, 2, 5, 30)))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(sys.argv[1]))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from claudemesh.broker.audit import checkpoint
-from claudemesh.broker.store.base import LinkId
+from claudemesh.broker.store.base import LinkId, Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.crypto.primitives import signing_key
 from claudemesh.protocol.audit_view import AuditView, verify
@@ -55,11 +55,16 @@ async def check(path: Path, answered: Answered) -> int:
     """Every answered envelope is queued or was acknowledged, and the audit log holds every receipt."""
     store = SqliteStore(path)
     await store.open()
-    rows = await store.lease(MESH, BOB, LinkId(1), NOW, 1_000_000)
-    usage = await store.mailbox_usage(MESH, BOB)
     queued = {
         one[0] for one in await store._database.read(lambda c: c.execute("SELECT message_id FROM mailbox").fetchall())
     }
+    return await check_store(store, queued, answered)
+
+
+async def check_store(store: Store, queued: set[str], answered: Answered) -> int:
+    """As `check`, of an open store in which the messages `queued` are; closes it."""
+    rows = await store.lease(MESH, BOB, LinkId(1), NOW, 1_000_000)
+    usage = await store.mailbox_usage(MESH, BOB)
     n, head = await store.audit_head(MESH)
     audit = await store.audit_rows(MESH, 0, n)
     await store.close()
