@@ -92,13 +92,17 @@ async def test_what_the_rules_forbid_is_refused_in_words(tmp_path: Path) -> None
     """Who asks learns which rule it is and its own role; nothing was changed."""
     async with serving(tmp_path) as broker:
         homes = await enrol(tmp_path / "alice", tmp_path / "bob", broker.url)
+        async with opened(homes.alice) as alice:
+            board = f"#{(await alice.create_channel('board', 'private')).id}"
         async with opened(homes.bob) as bob:
+            await bob.wait_connected()
             before = len(bob.history())
             for attempt, words in (
                 (bob.set_role("bob", "owner"), "only an owner changes roles; you are member"),
                 (bob.revoke("alice"), "peers of a lower role; you are member"),
                 (bob.invite(), "a member links own devices only"),
                 (bob.move_mesh(broker.url), "only an owner moves a mesh"),
+                (bob.add_to_channel(board, "bob"), "private channel by its maker or an admin"),
             ):
                 with pytest.raises(RosterRefused, match=words) as caught:
                     await attempt

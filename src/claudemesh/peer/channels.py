@@ -4,8 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from claudemesh.errors import AddressError, UsageError
-from claudemesh.peer import channel_names
+from claudemesh.errors import AddressError, RosterRefused, UsageError
+from claudemesh.peer import channel_names, rulings
 from claudemesh.peer.channel_names import MAX_TOPIC_CHARACTERS
 from claudemesh.peer.correspondence import Correspondent
 from claudemesh.peer.history import HISTORY_MESSAGES, Shared
@@ -46,7 +46,7 @@ class ChannelMember(Correspondent):
         name = channel_names.require_channel_name(name)
         if len(topic) > MAX_TOPIC_CHARACTERS or not (topic == "" or topic.isprintable()):
             raise UsageError("usage", f"a topic has up to {MAX_TOPIC_CHARACTERS} visible characters")
-        parts, keyring = self._parts, self._parts.keyring
+        parts = self._parts
         directory = parts.channels.directory
         directory.require_free(name, kind)
         parts.uplink.require_member()
@@ -54,7 +54,7 @@ class ChannelMember(Correspondent):
         channel = ChannelId(parts.runtime.entropy(16).hex())
         await directory.propose(channel, name, topic)
         try:
-            await parts.membership.append(line, "chan", [keyring.sign], by=keyring.member, chan=channel, kind=kind)
+            await self._append(line, "chan", chan=channel, kind=kind)
         except Exception:
             if channel not in parts.membership.roster.channels:
                 await directory.withdraw(channel)
@@ -201,12 +201,19 @@ class ChannelMember(Correspondent):
         """Append an entry for each; None when there was nothing to change."""
         if not peers:
             return None
-        keyring = self._parts.keyring
         self._parts.uplink.require_member()
         line = await self._parts.uplink.line()
         for peer in peers:
-            await self._parts.membership.append(line, op, [keyring.sign], by=keyring.member, chan=channel.id, who=peer)
+            await self._append(line, op, chan=channel.id, who=peer)
         return line
+
+    async def _append(self, line: Line, op: str, **fields: str) -> None:
+        """Append an entry of this peer; a refusal says in words what the rule is."""
+        keyring, membership = self._parts.keyring, self._parts.membership
+        try:
+            await membership.append(line, op, [keyring.sign], by=keyring.member, **fields)
+        except RosterRefused as error:
+            raise rulings.in_words(op, error, membership.roster.role_of(keyring.member)) from error
 
     def _view(self, channel: Channel) -> ChannelView:
         parts, roster = self._parts, self._parts.membership.roster

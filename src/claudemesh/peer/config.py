@@ -88,6 +88,8 @@ class MeshKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     device: Label = ""
     user: UserKeys | None = None
     """The identity in this mesh, where it is not the one of the whole configuration."""
+    inviter: Label = ""
+    """What the link called whoever issued it, until that peer has said so itself."""
     recovery: str | None = None
     """Public recovery key of a mesh that was created here."""
     joining: bool = False

@@ -256,6 +256,7 @@ class _Joining:
             name=self._name,
             device=self._device,
             user=self._user(invite),
+            inviter=contents.as_label(self._link.inviter_label),
             joining=True,
         )
         keystore.put_mesh(keys)

@@ -22,6 +22,7 @@ from claudemesh.peer.membership import Membership
 from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Sessions
+from claudemesh.protocol.roster import Member
 from claudemesh.types import MessageId, PeerId, SessionId, UserId
 
 PROFILES_PER_ROUND: Final = 64
@@ -77,6 +78,9 @@ class NameBook:
                 continue  # of a newer version; its peer sends it again
         for name, user in await self._journal.read(lambda c: rows.load_pins(c, mesh)):
             self._bearers.setdefault(name, {})[user] = None
+        inviter = self._inviter()
+        if inviter is not None:
+            self._bearers.setdefault(own.keys.inviter, {})[inviter.user] = None
 
     def take_profile(self, peer: PeerId, profile: Profile) -> None:
         """A peer's profile is in the journal, with its name pinned."""
@@ -177,7 +181,9 @@ class NameBook:
         profile = self._own_profile() if peer == self._keyring.member else self._profiles.get(peer)
         online = peer == self._keyring.member or bool(self._presence.of(peer).sessions)
         if profile is None:
-            return KnownPeer(peer, user, online=online)
+            inviter = self._inviter()
+            hint = self._keyring.keys.inviter if inviter is not None and inviter.id == peer else ""
+            return KnownPeer(peer, user, hint if user in self._bearers.get(hint, ()) else "", online=online)
         name = profile.name
         if user not in self._bearers.get(name, ()) and peer != self._keyring.member:
             name = ""  # a person rejected it
@@ -245,6 +251,14 @@ class NameBook:
             priority="low",
             intent="ack",
         )
+
+    def _inviter(self) -> Member | None:
+        """Who made the invite that admitted this peer; None when its link did not say what it is called."""
+        roster = self._membership.roster
+        own = roster.member(self._keyring.member)
+        if not self._keyring.keys.inviter or own is None or own.invite is None:
+            return None
+        return roster.member(roster.invites[own.invite].issuer)
 
     def _own_profile(self) -> Profile:
         labels = [

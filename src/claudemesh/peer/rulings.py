@@ -22,6 +22,12 @@ _REASONS: Final[dict[tuple[str, str], str]] = {
     ("invite", "user"): "only an owner makes personal links",
     ("invite", "invite_limit"): "64 of your invites are open: close one first",
     ("invite", "device_allowance"): "your user has linked as many devices as it was granted",
+    ("chan", "chan_limit"): "you have made 256 channels and groups, as many as one peer may",
+    (
+        "chan_add",
+        "rank",
+    ): "members are added to a private channel by its maker or an admin in it, to a group by an admin",
+    ("chan_del", "rank"): "members are removed by whoever made the channel or group, or by an admin",
     ("rekey", "rekey"): "the new box key is not newer than the last one",
     ("recover", "recovery"): "these words are not the recovery key of this mesh",
 }
