@@ -3,10 +3,12 @@
 Only the module of the verb that is run gets imported, so that a command starts fast.
 """
 
+import atexit
 import importlib
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
@@ -117,9 +119,28 @@ def cli(ctx: click.Context, session_file: Path | None) -> None:
     ctx.obj = session_file
 
 
+class Departure:
+    """Ends a process whose verb is done and whose threads have ended: taking its modules apart takes 5 ms of 60."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        """None: the verb failed, or did not come to its end."""
+
+    def leave(self) -> None:
+        """End now, as the interpreter is about to."""
+        if self.exit_code is None:
+            return
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.exit_code)
+
+
 def main() -> NoReturn:
     """Run the command line and leave with the exit code of what happened."""
     as_json = "--json" in sys.argv[1:]
+    departure = Departure()
+    atexit.register(departure.leave)
     try:
         exit_code = cli.main(prog_name="claudemesh", standalone_mode=False)
         sys.stdout.flush()
@@ -146,7 +167,8 @@ def main() -> NoReturn:
         from claudemesh.daemon.logs import where_of
 
         _leave(error_object(LocalError("internal", f"{type(error).__name__} at {where_of(error)}")), as_json)
-    sys.exit(exit_code if isinstance(exit_code, int) else 0)
+    departure.exit_code = exit_code if isinstance(exit_code, int) else 0
+    sys.exit(departure.exit_code)
 
 
 def _leave(error: Object, as_json: bool) -> NoReturn:
