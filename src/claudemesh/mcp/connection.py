@@ -26,6 +26,7 @@ class Connection:
         self._host = _text(args, "host") or "mcp"
         self._key = _text(args, "key") or f"{id(wire):x}"
         self._cwd = _text(args, "cwd")
+        self._session: AgentSession | None = None
         self._label = _text(args, "label")
         self._mesh = _text(args, "mesh")
         tags = args.get("tags")
@@ -37,20 +38,24 @@ class Connection:
         Raises:
             AddressError, UsageError: The options name no mesh, or no label.
         """
-        return await self.daemon.agents.open(
+        known = self._session
+        if known is not None and known.is_open:  # a hook may have learnt the host's own id of it since
+            self._host, self._key = known.host, known.key
+        self._session = await self.daemon.agents.open(
             self._host, self._key, cwd=self._cwd, label=self._label, mesh=self._mesh, tags=self._tags
         )
+        return self._session
 
     async def adopt(self, host: str, key: str) -> None:
         """A hook told the host's own id of the session: what we know of it goes by that from now on."""
         if key and (host, key) != (self._host, self._key):
-            await self.daemon.agents.adopt(await self.session(), host, key)
+            self._session = await self.daemon.agents.adopt(await self.session(), host, key)
             self._host, self._key = host, key
 
     async def close(self) -> None:
         """The host's process has ended. A session that hooks keep, too, is theirs to close."""
-        session = self.daemon.agents.find(self._host, self._key)
-        if session is not None and session.reach == "asked":
+        session = self._session
+        if session is not None and session.is_open and session.reach == "asked":
             await self.daemon.agents.close(session)
 
     async def mesh_of(self, mesh: str, to: str, reply_to: str = "") -> str:

@@ -3,6 +3,7 @@
 from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from claudemesh.daemon.agents import REACH_WORDS
 from claudemesh.daemon.rendering import label, visible
@@ -15,17 +16,21 @@ _NO_LINK: Final = "no link to the broker: what you send waits here"
 class SelfArgs(ToolArgs, frozen=True, kw_only=True):
     """What to change; what is left out stays."""
 
-    about: Annotated[str | None, msgspec.Meta(description="what you work on, up to 120 characters")] = None
-    status: Literal["idle", "busy", "away"] | None = None
-    tags: Annotated[list[str] | None, msgspec.Meta(description="key=value; others reach you by tag:key=value")] = None
+    about: Annotated[str, msgspec.Meta(description="what you work on, up to 120 characters")] | UnsetType = UNSET
+    status: Literal["idle", "busy", "away"] | UnsetType = UNSET
+    tags: Annotated[list[str], msgspec.Meta(description="key=value; others reach you by tag:key=value")] | UnsetType = (
+        UNSET
+    )
 
 
 async def tell(call: Call, args: SelfArgs) -> str:
     """Change what is given, and say what holds."""
     session = await call.connection.session()
-    if args.about is not None or args.tags is not None:
-        await session.describe(about=args.about, tags=args.tags)
-    if args.status is not None:
+    about = None if args.about is UNSET else args.about
+    tags = None if args.tags is UNSET else args.tags
+    if about is not None or tags is not None:
+        await session.describe(about=about, tags=tags)
+    if args.status is not UNSET:
         await session.set_status(args.status)
     if not session.faces:
         session.speaker()  # says that there is no mesh

@@ -12,6 +12,7 @@ from claudemesh.daemon.rendering import label
 from claudemesh.mcp.connection import Connection
 from claudemesh.mcp.sending import ASK_S, put_question
 from claudemesh.mcp.tool import Call, Tool, ToolArgs
+from claudemesh.peer.administrator import GrantView
 
 _UNFIT: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME_CHARACTERS: Final = 48
@@ -26,19 +27,25 @@ class QuestionArgs(ToolArgs, frozen=True, kw_only=True):
 
 
 async def peer_tools(connection: Connection) -> list[Tool]:
-    """A tool for each peer that may ask us, and so is one that we ask; none unless the host was set up so."""
+    """A tool for each peer that a person here granted `ask`; none unless the host was set up so."""
     if not connection.peers_as_tools:
         return []
     session, found = await connection.session(), list[tuple[str, str, str]]()
     for face, _ in session.faces.values():
         for view in face.peer.grants():
-            if "ask" in view.grants.permissions and not view.grants.is_blocked and view.peer != face.peer.id:
+            if _is_granted(view):
                 found.append((view.address, view.peer, face.peer.alias))
     names = [_name(address) for address, _, _ in found]
     return [
         _tool(name if names.count(name) == 1 else f"{name}_{key[:_KEY_DIGITS]}", address, key, mesh)
         for name, (address, key, mesh) in zip(names, found, strict=True)
     ]
+
+
+def _is_granted(view: GrantView) -> bool:
+    """Whether a person said so: what everybody may by default would make a tool of every peer of a large mesh."""
+    said = any(rule.permission == "ask" and rule.is_allowed for rule in view.rules)
+    return said and "ask" in view.grants.permissions and not view.grants.is_blocked
 
 
 def _name(address: str) -> str:

@@ -69,6 +69,7 @@ class Pump:
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._link: socket.socket | None = None
+        self._is_finished = False
         self._asked: dict[str, bool] = {}
         """Requests without an answer, by their id as JSON: whether it is a tool that was called."""
         self._replayed: list[bytes] = []
@@ -84,6 +85,7 @@ class Pump:
         self._attach(self._connect())
         for line in self._source:
             self._forward(line)
+        self._is_finished = True
         link = self._link
         if link is not None:
             with contextlib.suppress(OSError):
@@ -182,7 +184,7 @@ class Pump:
             self._link = None if self._link is link else self._link
         link.close()
         self._give_up()
-        while self._reattach(start=False) is None:
+        while not self._is_finished and self._reattach(start=False) is None:
             time.sleep(POLL_S)
 
     def _give_up(self) -> None:

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from claudemesh.daemon.rendering import channel_label, date_text, label, visible
-from claudemesh.errors import Unreachable
+from claudemesh.errors import Malformed, Unreachable
 from claudemesh.mcp.connection import Connection
 from claudemesh.mcp.peer_list import reached, seen
 from claudemesh.mcp.tool import LIMIT_CHARACTERS, Call, Tool, ToolArgs
+from claudemesh.protocol import limits
 
 TICK_S: Final = 5.0
 """How often a host that follows a call is told that it is alive."""
@@ -51,6 +52,7 @@ class AskArgs(ToolArgs, frozen=True, kw_only=True):
 async def send(call: Call, args: SendArgs) -> str:
     """Send, and say how far it came."""
     connection, to = call.connection, addressee(args.to)
+    _check_size(args.text)
     session = await connection.session()
     mesh = await connection.mesh_of(args.mesh, to, args.reply_to)
     wanted: dict[str, Any] = {
@@ -84,6 +86,7 @@ async def ask(call: Call, args: AskArgs) -> str:
 
 async def put_question(call: Call, to: str, question: str, timeout_s: int, mesh: str = "") -> str:
     """Ask one peer, and wait; also what the tools that stand for one peer do."""
+    _check_size(question)
     session = await call.connection.session()
     speaker = session.speaker(await call.connection.mesh_of(mesh, to))[1]
     try:
@@ -112,6 +115,12 @@ async def alive(call: Call, work: Awaitable[Result], total_s: float, at: str) ->
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _check_size(text: str) -> None:
+    size = len(text.encode("utf-8", "replace"))
+    if size > limits.MAX_BODY_BYTES:
+        raise Malformed("too_large", f"{size:,} bytes of text")
 
 
 async def _answer(call: Call, message_id: str) -> str:

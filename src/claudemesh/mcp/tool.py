@@ -95,4 +95,6 @@ def counted(number: int, thing: str) -> str:
 
 
 def _plain(field: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in field.items() if name not in ("default", "title")}
+    """Without defaults, which the descriptions tell where they matter; a choice says that it is text, as some want."""
+    kept = {name: value for name, value in field.items() if name not in ("default", "title")}
+    return {"type": "string", **kept} if "enum" in kept else kept
