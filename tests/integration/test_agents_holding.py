@@ -102,3 +102,15 @@ def test_what_an_agent_writes_continues_what_it_was_shown_until_its_user_speaks(
 
     assert (because["stage"], because["to"][0]["code"]) == ("held", "hops")
     assert anew["stage"] == "delivered"
+
+
+def test_an_acknowledgement_wakes_nobody(pair: tuple[Machine, Machine]) -> None:
+    """Not at the end of a turn, nor while idle; it is there when the user speaks."""
+    alice, bob = pair
+    agent = Host(bob, "5e55-10n")
+    agent.open()
+    sent = alice.ok("send", "bob.box", "thank you", "--intent", "ack", "--wait", "delivered")
+
+    assert [ids(agent.take(moment)) for moment in ("tool", "turn_end", "idle_wake")] == [[], [], []]
+    assert agent.status()["waiting"]["next"] == 0
+    assert ids(agent.take("prompt")) == [sent["id"]]

@@ -189,6 +189,10 @@ def test_a_credential_is_not_sent_unless_that_is_wanted(pair: tuple[Machine, Mac
     assert not any(TOKEN.encode() in file.read_bytes() for file in alice.config_dir.iterdir() if file.is_file())
     assert bob.inbox() == []
 
+    job = str(alice.home / "job.session")
+    alice.ok("session", "--caps", "dm", "--label", "job", "--out", job)
+    assert alice.fails("--session", job, "send", "bob.box", "-", stdin=text)["code"] == "credential"
+
     alice.ok("send", "bob.box", "-", "--allow-secret", "--wait", "delivered", stdin=text)
     assert TOKEN in bob.inbox()[0]["text"]
 
