@@ -56,7 +56,7 @@ async def migrate(database: Path | DatabaseUrl, applied: Callable[[str], None]) 
     from claudemesh.broker.store.postgres.migrating import known_steps, schema_version
     from claudemesh.broker.store.postgres.migrating import migrate as apply
 
-    connection = await connect(database)
+    connection = await connect(database, patient=True)
     try:
         with translated():
             await apply(connection, known_steps(), lambda step: applied(step.name))

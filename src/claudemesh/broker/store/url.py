@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from claudemesh.errors import UsageError
 
 _SCHEMES: Final = ("postgresql", "postgres")
-_SHOWN: Final = frozenset({"host", "port", "sslmode"})
+_SHOWN: Final = frozenset({"host", "port"})
 """What may be repeated of a URL's query; anything else may be a secret."""
 
 

@@ -85,15 +85,21 @@ class Connection:
             self._driver.terminate()
 
 
-async def connect(url: DatabaseUrl) -> Connection:
+async def connect(url: DatabaseUrl, *, patient: bool = False) -> Connection:
     """Open a connection.
+
+    Args:
+        patient: For statements that may take minutes, and for locks that may be held as long: changes of the schema.
 
     Raises:
         LocalError: `database_unreachable`, `database_refused`: the account, the database or the server's version.
     """
     try:
         driver = await asyncpg.connect(
-            url.secret, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=SETTINGS
+            url.secret,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=None if patient else COMMAND_TIMEOUT_S,
+            server_settings=SETTINGS | {"lock_timeout": "0"} if patient else SETTINGS,
         )
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         # The driver's own words may repeat the URL: they are not passed on.
@@ -115,11 +121,14 @@ def failure_of(error: BaseException) -> LocalError | None:
         return error
     if isinstance(error, OSError | TimeoutError):
         return LocalError("database_unreachable", type(error).__name__)
+    # The driver has no class of its own for a connection that ended under a caller, or before it has noticed.
+    if isinstance(error, asyncpg.InternalClientError) or (
+        isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
+    ):
+        return LocalError("database_unreachable", "connection closed")
     state = _state_of(error)
     if state is None:
-        # The driver has no class of its own for a connection that ended under a caller.
-        lost = isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
-        return LocalError("database_unreachable", "connection closed") if lost else None
+        return None
     for code, states in (
         ("journal_damaged", _DAMAGED),
         ("disk", _DISK),

@@ -14,9 +14,6 @@ MIGRATIONS: Final = "claudemesh.broker.store.postgres.migrations"
 
 _LOCK: Final = "SELECT pg_advisory_lock(hashtextextended('claudemesh migrations', 0))"
 _UNLOCK: Final = "SELECT pg_advisory_unlock(hashtextextended('claudemesh migrations', 0))"
-# Another node may migrate for longer than a statement may otherwise wait for a lock.
-_WAIT: Final = "SET lock_timeout = 0"
-_WAIT_NO_MORE: Final = "RESET lock_timeout"
 _EXISTS: Final = "SELECT to_regclass('schema_migrations') IS NOT NULL"
 _CREATE: Final = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -60,6 +57,7 @@ async def migrate(
     """Apply the missing steps, each in a transaction of its own, while every other node waits.
 
     Args:
+        connection: A patient one.
         applied: Called after each step.
 
     Raises:
@@ -67,7 +65,6 @@ async def migrate(
     """
     if not await missing_steps(connection, steps):
         return
-    await connection.execute(_WAIT)
     await connection.fetch(_LOCK)
     try:
         await connection.execute(_CREATE)
@@ -77,7 +74,6 @@ async def migrate(
     finally:
         if not connection.is_closed:
             await connection.fetch(_UNLOCK)
-            await connection.execute(_WAIT_NO_MORE)
 
 
 async def _apply(connection: Connection, step: Migration) -> None:

@@ -74,14 +74,13 @@ class PostgresStore:
 
     async def open(self) -> None:
         """Connect and bring the schema up to date; see `Store.open`."""
-        connection = await connect(self._url)
+        patient = await connect(self._url, patient=True)
         try:
             with translated():
-                await migrate(connection, known_steps())
-        except BaseException:
-            connection.drop()
-            raise
-        self._lane.start(connection)
+                await migrate(patient, known_steps())
+        finally:
+            await patient.close()
+        self._lane.start(await connect(self._url))
 
     async def close(self) -> None:
         """Finish what was called, then close; a broker that was alone lets its place go, for whoever comes next."""
