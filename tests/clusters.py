@@ -4,15 +4,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from claudemesh.broker.app import Broker, Shared
 from claudemesh.broker.bus.local import Hub, LocalBus
 from claudemesh.broker.bus.nats import NatsBus
+from claudemesh.broker.heart import Heart
+from claudemesh.broker.key import load_key
+from claudemesh.broker.logs import open_log
 from claudemesh.broker.store.base import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.store.url import DatabaseUrl
+from claudemesh.types import BrokerId
 from tests.brokers import settings
 from tests.nats_server import NatsServer
 
@@ -39,20 +44,29 @@ class Cluster:
         self._started += 1
         directory = self._directory / f"node-{self._started}"
         directory.mkdir()
-        key = self._directory / "broker.key"
+        changes = {"key": self._directory / "broker.key", **changes}
         if self._store is not None and self._hub is not None:
-            given = settings(directory, key=key, **changes)
+            given = settings(directory, **changes)
             node = Broker(given, shared=Shared(self._store, LocalBus(self._hub)))
         else:
             assert self._nats is not None
             database = DatabaseUrl(self._database)
-            node = Broker(settings(directory, key=key, database=database, bus=self._nats.url, **changes))
+            node = Broker(settings(directory, database=database, bus=self._nats.url, **changes))
         await node.__aenter__()
         self.nodes.append(node)
         if isinstance(node._bus, NatsBus):
             await until(node._bus.is_connected)
             await asyncio.sleep(0.1)
         return node
+
+    async def start_alone(self, directory: Path) -> None:
+        """Start a broker without a bus on the same store."""
+        given = settings(directory, key=self._directory / "broker.key")
+        if self._store is not None:
+            await Heart(self._store, BrokerId(load_key(given.key).public), open_log("error", None), alone=True).join()
+            return
+        async with Broker(replace(given, database=DatabaseUrl(self._database))):
+            pass
 
     async def cut(self) -> None:
         """Lose the bus."""

@@ -8,6 +8,9 @@ from unittest import mock
 
 from claudemesh.broker.store.sqlite import SqliteStore
 from tests.attacks import cluster_attacks
+from tests.clusters import real_cluster
+from tests.nats_server import nats_server
+from tests.postgres import postgres_server
 
 
 @contextmanager
@@ -37,3 +40,14 @@ async def test_n07_succeeds_against_a_build_without_compare_and_swap(tmp_path: P
         outcome = await cluster_attacks.append_on_two_nodes_at_once(tmp_path)
 
     assert outcome.succeeded
+
+
+async def test_n07_holds_on_a_real_database_and_bus(tmp_path: Path) -> None:
+    """N07 on PostgreSQL and NATS."""
+    with postgres_server() as postgres:
+        async with nats_server() as nats:
+            async with real_cluster(tmp_path, postgres.database(), nats) as cluster:
+                outcome = await cluster_attacks.race(cluster)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"cas"}

@@ -8,7 +8,7 @@ import pytest
 
 from claudemesh.broker import cluster as cluster_module
 from claudemesh.broker import members
-from claudemesh.errors import Refused
+from claudemesh.errors import LocalError, Refused
 from claudemesh.protocol import codec, messages
 from claudemesh.protocol.roster import GENERAL
 from tests import wire_client as wire
@@ -376,3 +376,40 @@ async def _event(link: wire.Wire, event: str, who: str) -> messages.Sys:
         frame = await link.expect(messages.Sys)
         if f'"ev":"{event}"' in frame.st.b and who in frame.st.b:
             return frame
+
+
+async def test_a_node_with_another_key_does_not_start(cluster: Cluster, tmp_path: Path) -> None:
+    """Two keys would be two brokers that order one roster; the nodes that run are not disturbed."""
+    here, there = urls(cluster)
+    owner, bob = await wire.mesh_of(here, 2)
+
+    with pytest.raises(LocalError) as refused:
+        await cluster.start(key=tmp_path / "another.key")
+    async with wire.member(here, owner) as owners, wire.member(there, bob) as bobs:
+        await owners.submit(owner.envelope(bob.id))
+        await bobs.deliveries(1)
+
+    assert refused.value.code == "broker_key"
+
+
+async def test_a_broker_that_is_alone_keeps_off_a_shared_database(cluster: Cluster, tmp_path: Path) -> None:
+    """It would never hear what the nodes do."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+
+    with pytest.raises(LocalError) as refused:
+        await cluster.start_alone(alone)
+
+    assert refused.value.code == "config_locked"
+
+
+async def test_metrics_of_a_node_say_whether_it_has_the_bus(cluster: Cluster) -> None:
+    """And a broker that is alone has no such gauge."""
+    before = cluster.nodes[0]._http._metrics().body
+    await cluster.cut()
+    await until(lambda: cluster.nodes[0]._bus is not None and not cluster.nodes[0]._bus.is_connected())
+
+    after = cluster.nodes[0]._http._metrics().body
+
+    assert b"claudemesh_bus_connected 1.0" in before
+    assert b"claudemesh_bus_connected 0.0" in after

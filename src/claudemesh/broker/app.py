@@ -186,7 +186,7 @@ class Broker:
             following=following,
         )
         self._members = Members(self._core)
-        self._http = Http(self._core)
+        self._http = Http(self._core, self._bus)
         self._server = Server(self._core, self._members, self._http, lambda: self._origins)
         for work in (
             exchange.commit_forever,
@@ -227,7 +227,8 @@ class Broker:
         """The others have buried this node: its links have to come again, to whichever node they find."""
         self._server.drain()
 
-    def _on_burial(self) -> None:
+    def _on_burial(self, buried: int) -> None:
+        self._core.metrics.nodes_buried += buried
         if self._cluster is not None:
             self._cluster.look_soon()
 

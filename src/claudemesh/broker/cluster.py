@@ -59,6 +59,7 @@ class Cluster:
 
     def receive(self, hint: AnyHint) -> None:
         """Take a hint of another node; nothing in it is believed."""
+        self._metrics.hints_received += 1
         match hint:
             case Waiting(mesh=mesh, peers=peers):
                 self._leasing.look(mesh, peers)

@@ -182,6 +182,7 @@ class Commits:
         return None if self._following is None else versions_of(meshes)
 
     async def _look_again(self, meshes: Iterable[Mesh], outdated: Outdated) -> None:
+        self._metrics.commits_outdated += 1
         if self._following is not None:
             for mesh in {mesh for mesh in meshes if mesh.id in outdated.meshes}:
                 await self._following.refresh(mesh)

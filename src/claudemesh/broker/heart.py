@@ -61,12 +61,12 @@ class Heart:
         if self._node is not None:
             await self._store.leave(self._node.id)
 
-    async def beat_forever(self, on_death: Callable[[], Awaitable[None]], on_burial: Callable[[], None]) -> None:
+    async def beat_forever(self, on_death: Callable[[], Awaitable[None]], on_burial: Callable[[int], None]) -> None:
         """Beat, bury those that do not, and join anew when this node was buried.
 
         Args:
-            on_death: Ends what this node had, before it joins anew.
-            on_burial: Another node was buried by this one.
+            on_death: Ends what this node had before it joined anew.
+            on_burial: So many other nodes were buried by this one.
         """
         while True:
             await asyncio.sleep(BEAT_S)
@@ -78,13 +78,13 @@ class Heart:
                 is_alive, buried = await self._beat(node, LAPSE_MS if is_witness else None)
                 if not is_alive:
                     self._log.warning("node_buried")
+                    await self.join()  # first: a link that comes again at once is one of the new node's
                     await on_death()
-                    await self.join()
             except LocalError:
                 continue  # the store is away for everybody, or for us: then another node buries this one
             if buried:
                 self._log.warning("nodes_ended", count=buried)
-                on_burial()
+                on_burial(buried)
 
     async def _beat(self, node: Node, lapse_ms: int | None) -> tuple[bool, int]:
         sent_at = time.monotonic()

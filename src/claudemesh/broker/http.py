@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from claudemesh.broker.bus.base import Bus
 from claudemesh.broker.core import Core
 from claudemesh.errors import LocalError
 from claudemesh.transport.listener import Answer
@@ -15,8 +16,9 @@ _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class Http:
     """Answers GET requests of operators; nothing here says who is connected or to which mesh."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, bus: Bus | None) -> None:
         self._core = core
+        self._bus = bus
         self._page: _Page | None = None
         self.draining = False
         self.half_open = 0
@@ -45,33 +47,35 @@ class Http:
     def _metrics(self) -> Answer:
         if self._page is None:
             self._page = _Page()
-        return Answer(200, self._page.render(self._core, self.half_open), _METRICS_TYPE)
+        return Answer(200, self._page.render(self._core, self._bus, self.half_open), _METRICS_TYPE)
 
 
 class _Page:
     """The metrics page; its library is loaded with the first request for it."""
 
-    def render(self, core: Core, half_open: int) -> bytes:
+    def render(self, core: Core, bus: Bus | None, half_open: int) -> bytes:
         """Every value as of now."""
         from prometheus_client import generate_latest  # 40 ms and some MB that few brokers need at once
         from prometheus_client.registry import Collector, CollectorRegistry
 
         class Values(Collector):
             def collect(self) -> Iterator[object]:  # type: ignore[override]
-                return _families(core, half_open)
+                return _families(core, bus, half_open)
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Values())
         return generate_latest(registry)
 
 
-def _families(core: Core, half_open: int) -> Iterator[object]:
+def _families(core: Core, bus: Bus | None, half_open: int) -> Iterator[object]:
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
     meshes = list(core.directory.loaded())
     yield GaugeMetricFamily("claudemesh_links", "Open links of members.", value=sum(len(mesh.links) for mesh in meshes))
     yield GaugeMetricFamily("claudemesh_links_half_open", "Connections before their handshake.", value=half_open)
     yield GaugeMetricFamily("claudemesh_meshes_loaded", "Meshes in memory.", value=len(meshes))
+    if bus is not None:
+        yield GaugeMetricFamily("claudemesh_bus_connected", "Whether hints come and go.", value=bus.is_connected())
     refused = CounterMetricFamily("claudemesh_refused", "Requests refused, by code.", labels=["code"])
     for name in core.metrics.__slots__:
         value = getattr(core.metrics, name)
@@ -99,6 +103,9 @@ _HELP: Final[dict[str, str]] = {
     "commit_seconds": "Time that those commits took.",
     "entries_appended": "Roster entries that were appended.",
     "store_failures": "Calls that the store could not carry out.",
+    "commits_outdated": "Commits that another node had overtaken, and that were tried again.",
+    "hints_received": "Hints of other nodes.",
+    "nodes_buried": "Other nodes whose heartbeat this one found to have ended.",
 }
 
 

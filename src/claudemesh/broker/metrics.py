@@ -27,6 +27,9 @@ class Metrics:
     commit_seconds: float = 0.0
     entries_appended: int = 0
     store_failures: int = 0
+    commits_outdated: int = 0
+    hints_received: int = 0
+    nodes_buried: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     """Refusals by code."""
     unaudited: dict[tuple[MeshId, PeerId, str], int] = field(default_factory=dict)
