@@ -72,6 +72,9 @@ TARGETS: Mapping[str, Target] = {
     "cli_send_ms": _above_floor(80, 3, 40),
     "daemon_rss_mb": at_most(60),
     "daemon_idle_cpu_percent": at_most(0.2),
+    "mcp_shim_start_ms": at_most(100),
+    "mcp_shim_rss_mb": at_most(15),
+    "tool_tokens": at_most(1_000),
     "restart_recover_ms": at_most(2_000),
     "channel_post_us": at_most(80),
     "channel_open_us": at_most(250),
@@ -89,6 +92,8 @@ TARGETS: Mapping[str, Target] = {
     "long_rss_growth_mb": at_most(10),
     "overload_p99_ms": at_most(250),
     "overload_rss_growth_mb": at_most(20),
+    "cluster_cpu_us": Target("≤ 1.6 × floor", lambda figure: (figure.ratio or 9) <= 1.6),
+    "failover_s": at_most(5),
     "fanout_1000_ms": _above_floor(250, 3),
 }
 
