@@ -1,5 +1,6 @@
 """Rows of the outbox: one per message and addressed peer, from `queued` to settled."""
 
+import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,7 @@ _OPEN: Final = "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'se
 _OPEN_BY_PEOPLE: Final = (
     "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') AND hop IS NULL ORDER BY rank, id LIMIT ?"
 )
+_THESE: Final = "SELECT * FROM outbox_rows WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
 
 
 class Draft(NamedTuple):
@@ -126,7 +128,7 @@ def load_open(
         (mesh, limit + len(skip)),
     )
     wanted = [row[0] for row in found if row[0] not in skip][:limit]
-    return [row for row in (load_row(connection, row_id) for row_id in wanted) if row is not None]
+    return [_row(row) for row in connection.execute(_THESE, (json.dumps(wanted),))] if wanted else []
 
 
 def load_row(connection: sqlite3.Connection, row_id: int) -> OutboxRow | None:
@@ -205,7 +207,9 @@ def purge_internal(connection: sqlite3.Connection, mesh: MeshId, before: UnixMil
 def purge_unsent(connection: sqlite3.Connection, mesh: MeshId, content_type: str, peer: PeerId) -> None:
     """Drop the protocol's own messages of one kind that wait unsealed: a newer one replaces them."""
     connection.execute(
-        "DELETE FROM outbox WHERE mesh = ? AND content_type = ? AND peer = ? AND state = 'queued'",
+        # The states twice: only by the words of its condition does SQLite find the index of open rows.
+        "DELETE FROM outbox WHERE mesh = ? AND content_type = ? AND peer = ? AND state = 'queued'"
+        " AND state IN ('queued', 'sealed')",
         (mesh, content_type, peer),
     )
 
