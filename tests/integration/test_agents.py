@@ -246,6 +246,20 @@ def test_what_the_host_was_given_before_a_kill_is_confirmed_by_its_next_event(pa
     wait_until(lambda: "read" in pair.stages(message_id), "read")
 
 
+def test_a_host_that_began_anew_does_not_confirm_what_its_former_process_was_given(pair: Pair, agent: Host) -> None:
+    """The session was killed before its model got the text; it is resumed, and goes on without it."""
+    message_id = pair.send("once")
+    agent.hand(agent.take("turn_end"))
+    taken = [agent.take(moment, confirm="next_event") for moment in ("session_start", "prompt", "turn_end")]
+    asked = agent.take("inbox")
+
+    assert [one["offers"] for one in taken] == [[], [], []]
+    assert "read" not in pair.stages(message_id)
+    assert ids(asked) == [message_id]
+    agent.confirm(asked, "tool_result")
+    wait_until(lambda: "read" in pair.stages(message_id), "read")
+
+
 def test_a_caller_that_hangs_up_was_shown_nothing(pair: Pair, agent: Host) -> None:
     """A hook that is killed while it waits for its answer: the next rung offers the message."""
     message_id = pair.send("once")

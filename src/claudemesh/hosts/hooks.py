@@ -204,6 +204,8 @@ async def confirm_by_event(session: AgentSession, call: HookCall) -> None:
     """
     if call.event in ("Stop", "UserPromptSubmit", "AfterAgent", "BeforeAgent"):
         await session.confirm_handed("next_event")
+    elif call.event == "SessionStart":
+        await session.doubt_handed()
 
 
 def context_of(call: HookCall, text: str) -> Shown:

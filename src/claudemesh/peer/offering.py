@@ -138,6 +138,11 @@ class OfferBook:
         now = self._parts.runtime.now()
         await self._parts.journal.write(lambda connection: offers.withdraw(connection, agent, numbers, now))
 
+    async def doubt(self, agent: str) -> None:
+        """The host began anew before anything showed that it read what it was given."""
+        mesh = self._parts.mesh
+        await self._parts.journal.write(lambda connection: offers.doubt(connection, mesh, agent))
+
     async def open_offers(self, agent: str) -> list[OfferRow]:
         """Offers of which nobody knows yet whether they were shown."""
         mesh = self._parts.mesh

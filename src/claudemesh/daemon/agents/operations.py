@@ -22,7 +22,9 @@ class AgentOperations:
     async def take(self, args: schema.AgentTakeArgs, reply: Reply) -> schema.AgentTaken:
         """Take what may be shown now."""
         session = await self._opened(args)
-        if args.confirm:
+        if args.moment == "session_start":
+            await session.doubt_handed()
+        elif args.confirm:
             await session.confirm_handed(args.confirm)
         drawn = args.reply or REPLY_TOOL
         if args.message:

@@ -13,7 +13,7 @@ from claudemesh.daemon.agents.taking import Face, Offer, Place, Request, Taken, 
 from claudemesh.errors import AddressError, ClaudemeshError, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.correspondence import PeerSession
-from claudemesh.peer.journal.offers import OfferRow, Told, Wanted
+from claudemesh.peer.journal.offers import IN_DOUBT, OfferRow, Told, Wanted
 from claudemesh.protocol.messages import Status
 from claudemesh.types import MeshId
 
@@ -204,9 +204,17 @@ class AgentSession:
 
     async def confirm_handed(self, evidence: str, adapter: str = "") -> int:
         """Confirm whatever the host was given before, as its next event shows; returns how many there were."""
-        rows = [row for row in await self._open_rows() if row.handed_at and adapter in ("", row.adapter)]
+        rows = [row for row in await self._open_rows() if row.is_expected and adapter in ("", row.adapter)]
         await self.confirm([row.id for row in rows], evidence)
         return len(rows)
+
+    async def doubt_handed(self) -> None:
+        """The host's process began anew: what it was given before may have ended with the former one.
+
+        Its next event is then no evidence; those offers are doubtful, until something else shows what became of them.
+        """
+        for face in self._faces():
+            await face.session.offers.doubt(self.agent)
 
     async def confirm_reply(self, message_id: str) -> None:
         """The agent answered a message: what it was given of it, it has read."""
@@ -331,7 +339,7 @@ class AgentSession:
     def _is_doubtful(self, row: OfferRow) -> bool:
         offered_at = self._offered_at.get(row.id)
         in_flight = offered_at is not None and time.monotonic() - offered_at < DOUBT_AFTER_S
-        return row.handed_at is None and not in_flight
+        return row.evidence == IN_DOUBT or (row.handed_at is None and not in_flight)
 
     def _note_offers(self, taken: Taken) -> None:
         self.active_at = time.monotonic()

@@ -51,7 +51,7 @@ class AgentTakeArgs(AgentOpenArgs, frozen=True, kw_only=True):
     reply: Annotated[str, msgspec.Meta(max_length=200)] = ""
     """How to answer, with `{to}` and `{id}` to be filled in; empty for the tool."""
     confirm: Name = ""
-    """Evidence, such as `next_event`, that what the host was given before was read: confirms that first."""
+    """Evidence, such as `next_event`, that what the host was given before was read; none at `session_start`."""
     message: Name = ""
     """Only this message, by its id or first 8 digits, from where it was cut; for `inbox`."""
 

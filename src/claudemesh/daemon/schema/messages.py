@@ -249,7 +249,7 @@ class Step(Answer, frozen=True, kw_only=True):
     witness: Literal["sender", "broker", "peer"]
     """`sender` is this machine's journal."""
     signer: str
-    """The key whose signature was verified; empty for our own, and where the broker told a recipient without signing."""
+    """The key whose signature was verified; empty for our own, and where a broker said it unsigned."""
     signer_address: str
     """Whose key that is; empty when it is not a peer's."""
     code: str

@@ -3,9 +3,12 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from claudemesh.types import MeshId, SessionId, UnixMillis
+
+IN_DOUBT: Final = "in_doubt"
+"""In place of evidence: the host had an offer and began anew before anything showed that it was read."""
 
 
 class Wanted(NamedTuple):
@@ -74,6 +77,11 @@ class OfferRow(NamedTuple):
     confirmed_at: UnixMillis | None
     evidence: str
     withdrawn_at: UnixMillis | None
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the host has it and its next event shows that it was read."""
+        return self.handed_at is not None and self.confirmed_at is None and self.evidence != IN_DOUBT
 
 
 def note_session(
@@ -245,6 +253,15 @@ def is_whole(connection: sqlite3.Connection, message: int, agent: str) -> bool:
         if reached >= row.length:
             return True
     return False
+
+
+def doubt(connection: sqlite3.Connection, mesh: MeshId, agent: str) -> None:
+    """The host began anew: whether what it was given before is in its model's context, nobody knows any more."""
+    connection.execute(
+        "UPDATE offers SET evidence = ? WHERE mesh = ? AND agent = ? AND handed_at IS NOT NULL"
+        " AND confirmed_at IS NULL AND withdrawn_at IS NULL",
+        (IN_DOUBT, mesh, agent),
+    )
 
 
 def withdraw(connection: sqlite3.Connection, agent: str, offers: Iterable[int], now: UnixMillis) -> None:
