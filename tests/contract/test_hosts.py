@@ -11,6 +11,7 @@ import pytest
 
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.hosts.base import Host, Place, Scope, Unwritable, host_of
+from claudemesh.hosts.seen import note_hook
 
 FILES = {
     "codex": (".codex/config.toml", ".codex/hooks.json"),
@@ -178,6 +179,16 @@ def test_untrusted_hooks_of_codex_are_a_problem_that_is_told(tmp_path: Path) -> 
     codex.install(place)
 
     problems = codex.probe(place).problems
+    note_hook(place.config, "codex")
 
     assert before == ()
     assert "/hooks" in problems[0]
+    assert codex.probe(place).problems == ()
+
+
+def test_doctor_finds_what_was_set_up_with_more_leave(host: Host, tmp_path: Path) -> None:
+    """Whether tools need permission is not what being set up means."""
+    place = place_of(tmp_path, "user")
+    host.install(place._replace(allows_tools=True))
+
+    assert host.probe(place).is_set_up

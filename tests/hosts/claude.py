@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Claude:
     models: SimulatedModels
     model: str
     project: Path
+    searches_our_scripts: bool = False
+    """Whether the name `claudemesh` alone is enough to run us, as it is for a user."""
     _terminals: list[Terminal] = field(default_factory=list)
 
     @classmethod
@@ -50,7 +53,7 @@ class Claude:
         """Nothing of the machine that runs the test, and nothing that calls anybody but the simulated model."""
         home = self.machine.home
         return self.machine.environment | {
-            "PATH": f"{lab.directory_of('claude-code')}:/usr/bin:/bin",
+            "PATH": f"{lab.directory_of('claude-code')}:/usr/bin:/bin{self._scripts}",
             "CLAUDE_CONFIG_DIR": str(self.settings.parent),
             "ANTHROPIC_BASE_URL": self.models.url,
             "ANTHROPIC_API_KEY": KEY_PREFIX + self.model,
@@ -94,6 +97,10 @@ class Claude:
     def close(self) -> None:
         for terminal in self._terminals:
             terminal.close()
+
+    @property
+    def _scripts(self) -> str:
+        return f":{Path(sys.executable).parent}" if self.searches_our_scripts else ""
 
     @property
     def _debug(self) -> list[str]:

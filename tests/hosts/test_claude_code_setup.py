@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import plugin
 from tests.hosts.claude import Claude
 from tests.hosts.simulated_anthropic import simulated_anthropic
 from tests.hosts.simulated_models import Say, SimulatedModels
-from tests.processes import machine
+from tests.processes import machine, wait_until
 
+PLUGIN = Path(__file__).resolve().parents[2] / "plugin"
 SETTINGS = '{\n\t"theme": "dark",\n\t"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "true"}]}]}}\n'
 
 
@@ -115,3 +117,45 @@ def test_an_agent_can_be_started_without_any_setup(bob: Claude, models: Simulate
     assert (started.exit_code, started.stdout.strip()) == (0, "reply 0"), started.stderr
     (request,) = models.of("bob")
     assert "mcp__claudemesh__mesh_send" in request.text
+
+
+def test_the_plugin_brings_server_hooks_skill_and_commands(bob: Claude, models: SimulatedModels) -> None:
+    """Installed from a local path, offline, by Claude Code's own commands; taken out again by them."""
+    bob.searches_our_scripts = True
+    valid = [
+        bob.claude("plugin", "validate", "--strict", str(place)) for place in (PLUGIN, PLUGIN / "plugins" / "mesh")
+    ]
+    added = bob.claude("plugin", "marketplace", "add", str(PLUGIN))
+    installed = bob.claude("plugin", "install", "mesh@claudemesh")
+    bob.machine.ok("up", "--name", "bob", "--device", "desktop")
+    bob.machine.ok("send", "bob.desktop", "the build is green")
+
+    answered = bob.ask("hello")
+    command = bob.ask("/mesh:inbox")
+
+    assert [one.exit_code for one in (*valid, added, installed, answered, command)] == [0] * 6, [
+        valid,
+        added,
+        installed,
+    ]
+    first, second = models.of("bob")[:2]
+    assert "mcp__plugin_mesh_claudemesh__mesh_send" in first.text
+    assert "mesh:claudemesh" in first.text
+    assert first.text.count("| the build is green") == 1
+    assert "Call `mesh_inbox` and list what came" in second.text
+    assert bob.claude("plugin", "uninstall", "mesh@claudemesh").exit_code == 0
+
+
+def test_the_plugin_has_the_hooks_of_the_code() -> None:
+    """They are written by `python -m tests.plugin`."""
+    assert plugin.HOOKS.read_text() == plugin.hooks()
+
+
+def test_the_status_line_is_short_and_current(bob: Claude) -> None:
+    """Mesh, peers online, unread messages."""
+    off = bob.mesh("statusline").stdout
+    bob.machine.ok("up", "--name", "bob", "--device", "desktop")
+    bob.machine.ok("send", "bob.desktop", "the build is green")
+
+    assert off == "◇ off"
+    wait_until(lambda: bob.mesh("statusline").stdout == "◇ local · 1/1 online · 1 unread", "the line is current")

@@ -16,7 +16,10 @@ from claudemesh.daemon.rendering import visible
 _NOT_RUNNING: Object = {"running": False}
 ATTACHMENTS: Final = {"hook": "claudemesh.hosts.hooks:attach", "mcp.attach": "claudemesh.mcp.serving:attach"}
 """What takes over a connection to the daemon; the daemon imports it when it is first asked for."""
-ADAPTERS: Final = {"claude-code": "claudemesh.hosts.claude_code:attend"}
+ADAPTERS: Final = {
+    "claude-code": "claudemesh.hosts.claude_code:attend",
+    "codex": "claudemesh.hosts.codex:attend",
+}
 """What reaches the running sessions of a host by itself."""
 
 

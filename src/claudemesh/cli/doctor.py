@@ -9,19 +9,26 @@ from claudemesh.cli.verb import Verb, verb
 from claudemesh.daemon.config_dir import ConfigDir, mode_problem
 from claudemesh.daemon.ipc import AnsweredError, Object, error_object
 from claudemesh.daemon.rendering import visible
-from claudemesh.errors import ClaudemeshError
+from claudemesh.errors import ClaudemeshError, LocalError
 
 
-@click.command(epilog="Example: claudemesh doctor --json")
+@click.command(epilog="Example: claudemesh doctor --wake payments-api")
+@click.option("--wake", default="", metavar="SESSION", help="Send a message to this session here, and time each rung.")
+@click.option("--within", default=30, type=click.IntRange(1, 600), show_default=True, help="Seconds that it may take.")
 @verb
-def doctor(verb: Verb) -> None:
+def doctor(verb: Verb, wake: str, within: int) -> None:
     """Check this machine, the daemon and the brokers, with remedies.
 
     Looks at the modes of the configuration, the daemon, each broker, the clock against each
-    broker's, the age of each roster's head and the audit log. Exit code of the first failure, 0 when
-    all is well.
+    broker's, the age of each roster's head, the audit log and the hosts that are set up. With --wake,
+    an agent's session on this machine gets a message by the real path. Exit code of the first failure,
+    0 when all is well.
     """
-    checks = _modes(verb.config) + _daemon(verb)
+    checks = _modes(verb.config) + _daemon(verb) + _hosts()
+    if wake:
+        from claudemesh.cli.waking import wake as wake_session
+
+        checks += wake_session(verb, wake, within)
     failed = [check for check in checks if not check["ok"]]
     verb.answer({"ok": not failed, "checks": checks}, _lines)
     if failed:
@@ -37,6 +44,26 @@ def _modes(config: ConfigDir) -> list[Object]:
     if not problems:
         return [_check("configuration", "", f"{config.path} is yours alone")]
     return [_check("configuration", problem, "", "Run the chmod that is printed here.", 3) for problem in problems]
+
+
+def _hosts() -> list[Object]:
+    """The hosts that are set up here; of the others nothing is said."""
+    from claudemesh.hosts.base import NAMES, Place, host_of
+
+    place, checks = Place.of_environment("user"), list[Object]()
+    for host in map(host_of, NAMES):
+        try:
+            probe = host.probe(place)
+        except ClaudemeshError as error:
+            checks.append(_failed(host.name, error_object(error)))
+            continue
+        if not probe.is_set_up or not probe.program:
+            continue
+        known = "" if probe.is_measured else ", which was not measured"
+        detail = f"{host.title} {probe.version}{known} is set up"
+        problem = next(iter(probe.problems), "")
+        checks.append(_check(host.name, problem, detail, problem, LocalError.exit_code if problem else 0))
+    return checks
 
 
 def _daemon(verb: Verb) -> list[Object]:

@@ -64,7 +64,12 @@ VERBS: Final[dict[str, Entry]] = {
     "doctor": Entry("doctor", "doctor", "Check this machine, the daemon and the brokers, with remedies."),
     "daemon": Entry("daemon", "daemon", "Start, stop and inspect the daemon."),
     "broker": Entry("broker", "broker", "Run a broker: it routes ciphertext and orders rosters, and can read neither."),
+    "install": Entry("install", "install", "Set up Claude Code, Codex, Gemini CLI or opencode on this machine."),
+    "uninstall": Entry("install", "uninstall", "Take our entries out of them again, byte for byte."),
+    "run": Entry("run", "run", "Start an agent, set up for this one run and under a name of its own."),
+    "statusline": Entry("statusline", "statusline", "Print one line for a host's status bar."),
     "mcp": Entry("mcp", "mcp", "Serve MCP to an agent on standard input and output; hosts start it."),
+    "hook": Entry("hook", "hook", "Answer an event of a host; hosts call this, not people."),
     "completion": Entry("completion", "completion", "Print the completion script of a shell."),
 }
 

@@ -110,6 +110,13 @@ class Unwritable(LocalError):
         return f"Add this to it by hand:\n{self.by_hand}" if self.by_hand else "Mend it, then try again."
 
 
+def is_set_up(host: Host, place: Place) -> bool:
+    """Whether everything of ours is there, with leave to use our tools or without."""
+    return any(
+        not host.changes(place._replace(allows_tools=one)) for one in (place.allows_tools, not place.allows_tools)
+    )
+
+
 def find_program(place: Place, name: str) -> str:
     """The path of a host's program; empty when it is not installed."""
     return shutil.which(name, path=place.environment.get("PATH")) or ""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, ConfigDir
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, run_program, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, run_program, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of
 from claudemesh.hosts.json_hooks import TOOL, with_hooks, without_hooks
 from claudemesh.hosts.seen import forget, remember, remembered
@@ -208,7 +208,7 @@ class ClaudeCode:
         """Look for the program, and for our entries."""
         program = find_program(place, "claude")
         version = version_of(place, program) if program else ""
-        return Probe(program, version, version in MEASURED_VERSIONS, not self._wanted(place), "wakeable")
+        return Probe(program, version, version in MEASURED_VERSIONS, is_set_up(self, place), "wakeable")
 
     def changes(self, place: Place) -> list[Change]:
         """What is missing."""
@@ -250,7 +250,7 @@ class ClaudeCode:
 
     def started_with(self, place: Place, words: list[str]) -> list[str]:
         """As it is where it is set up; else with our server and hooks as options."""
-        if not self._wanted(place):
+        if is_set_up(self, place):
             return words
         servers = json.dumps({"mcpServers": {SERVER: server_entry(place)}})
         return [words[0], "--mcp-config", servers, "--settings", json.dumps(with_ours({}, place)), *words[1:]]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.logs import log_event
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, Unwritable, find_program, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, Unwritable, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
 from claudemesh.hosts.seen import last_hook, remember, remembered
@@ -125,9 +125,9 @@ class Codex:
         """Look for the program and our entries, and whether a hook of ours has ever run."""
         program = find_program(place, "codex")
         version = version_of(place, program) if program else ""
-        is_set_up = not self._wanted(place)
-        problems = (UNTRUSTED,) if is_set_up and not last_hook(place.config, NAME) else ()
-        return Probe(program, version, version in MEASURED_VERSIONS, is_set_up, "wakeable", problems)
+        is_there = is_set_up(self, place)
+        problems = (UNTRUSTED,) if is_there and not last_hook(place.config, NAME) else ()
+        return Probe(program, version, version in MEASURED_VERSIONS, is_there, "wakeable", problems)
 
     def changes(self, place: Place) -> list[Change]:
         """What is missing."""
@@ -166,7 +166,7 @@ class Codex:
 
     def started_with(self, place: Place, words: list[str]) -> list[str]:
         """As it is where it is set up; else with our server as options: hooks cannot be given for one run."""
-        if not self._wanted(place):
+        if is_set_up(self, place):
             return words
         given: list[str] = []
         for key, value in _server(place).items():

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from claudemesh.daemon.agents.moments import Moment, Reach
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
+from claudemesh.hosts.seen import last_hook
 from claudemesh.hosts.settings import Kept, load, save, with_server, without_server
 
 NAME: Final = "gemini"
@@ -20,7 +21,10 @@ MOMENTS: Final[dict[str, Moment]] = {
     "AfterTool": "tool",
     "AfterAgent": "turn_end",
 }
-TRUST: Final = "Gemini reads servers and hooks in trusted folders alone: answer its question, or use /permissions"
+TRUST: Final = (
+    "no hook of ours has run yet in Gemini CLI, which reads servers and hooks in trusted folders alone:"
+    " answer its question, or use /permissions"
+)
 
 
 def _reach(call: HookCall) -> Reach:
@@ -44,8 +48,9 @@ class Gemini:
         """Look for the program and our entries."""
         program = find_program(place, "gemini")
         version = version_of(place, program) if program else ""
-        is_set_up = not self.changes(place)
-        return Probe(program, version, version in MEASURED_VERSIONS, is_set_up, "turn", (TRUST,) if is_set_up else ())
+        is_there = is_set_up(self, place)
+        problems = (TRUST,) if is_there and not last_hook(place.config, NAME) else ()
+        return Probe(program, version, version in MEASURED_VERSIONS, is_there, "turn", problems)
 
     def changes(self, place: Place) -> list[Change]:
         """What is missing."""
