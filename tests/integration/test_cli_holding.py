@@ -123,6 +123,8 @@ def test_pause_stops_agents_and_leaves_people(pair: tuple[Machine, Machine]) -> 
     assert "paused" in bob.run("pause").stdout
     sent = alice.ok("send", "bob.box", "hello?", "--wait", "delivered")
     assert (sent["stage"], sent["to"][0]["code"]) == ("held", "paused")
+    assert agent.shown == []
+    assert [message["text"] for message in bob.inbox()] == ["hello?"]
     assert bob.fails("send", "alice.box", "by a script")["code"] == "paused"
     assert "accepted" in at_terminal(bob, "send", "alice.box", "typed by a person")
     wait_until(lambda: alice.inbox(), "the person's message arrives")
@@ -144,13 +146,19 @@ def test_do_not_disturb_is_said_to_the_sender(pair: tuple[Machine, Machine]) -> 
     bob.ok("dnd", "on")
     bob.ok("grant", "alice", "now")
 
+    agent = AutoReply(bob, "agent")
+    agent.start()
+    assert agent.watching.wait(30)
     waits = alice.ok("send", "bob.box", "when you have time", "--wait", "delivered")
-    urgent = alice.ok("send", "bob.box", "at once", "--priority", "now", "--wait", "delivered")
+    urgent = alice.ok("send", "bob.box", "at once", "--priority", "now", "--wait", "replied")
 
     assert (waits["stage"], waits["to"][0]["code"]) == ("held", "dnd")
-    assert urgent["stage"] == "delivered"
+    assert urgent["stage"] == "replied"
+    assert [message["text"] for message in agent.shown] == ["at once"]
     assert "only what may interrupt" in bob.run("dnd", "on").stdout
     assert bob.ok("dnd", "off")["dnd_since"] == 0
+    wait_until(lambda: len(agent.shown) == 2, "the rest is shown")
+    assert agent.shown[1]["text"] == "when you have time"
 
 
 def test_budgets_are_shown_and_changed(pair: tuple[Machine, Machine]) -> None:

@@ -12,7 +12,7 @@ from claudemesh.daemon.schema.base import Done
 from claudemesh.daemon.trust import trust_of
 from claudemesh.errors import UsageError
 from claudemesh.peer import Peer, Received, Stage, events
-from claudemesh.peer.correspondence import Correspondent
+from claudemesh.peer.correspondence import Correspondent, PeerSession
 
 READ_BATCH: Final = 200
 
@@ -43,6 +43,8 @@ class Reading:
         if args.read:
             for message in messages:
                 await reader.mark(message, Stage.READ)
+        if isinstance(reader, PeerSession):
+            reader.shown(*messages)
         await peer.mark_seen(*messages)
         return Done()
 
@@ -93,11 +95,14 @@ def show(peer: Peer, message: Received) -> schema.Message:
 async def _follow(peer: Peer, reader: Correspondent, address: str, reply: Reply) -> None:
     async with _news(peer) as news:
         await reply.event(schema.MessageEvent(watching=schema.Watching(mesh=peer.alias, address=address)))
-        last = await _report_new(peer, reader, 0, reply)
+        last, withheld = 0, set[int]()
+        last = await _report_new(peer, reader, last, withheld, reply)
         async for event in news:
             match event:
                 case events.MessageArrived() | events.EventsDropped():
-                    last = await _report_new(peer, reader, last, reply)
+                    last = await _report_new(peer, reader, last, withheld, reply)
+                case events.QuietChanged():
+                    await _report_withheld(peer, reader, withheld, reply)
                 case events.GapNoticed():
                     await reply.event(schema.MessageEvent(gap=_gap(peer, event)))
                 case events.MessageHeld():
@@ -121,15 +126,36 @@ def _held(peer: Peer, noticed: events.MessageHeld) -> schema.HeldNotice:
     )
 
 
-async def _report_new(peer: Peer, reader: Correspondent, last: int, reply: Reply) -> int:
-    """Report unseen messages after row `last`; returns the last row reported."""
+async def _report_new(peer: Peer, reader: Correspondent, last: int, withheld: set[int], reply: Reply) -> int:
+    """Report unseen messages after row `last`; returns the last row looked at.
+
+    Args:
+        withheld: Gets the rows that are not put before an agent now: a session may be one, the peer as such is none.
+    """
     while True:
         messages = await reader.unseen(last, READ_BATCH)
         for message in messages:
-            await reply.event(schema.MessageEvent(message=show(peer, message)))
+            if isinstance(reader, PeerSession) and peer.withheld(message.priority):
+                withheld.add(message.number)
+            else:
+                await reply.event(schema.MessageEvent(message=show(peer, message)))
         if len(messages) < READ_BATCH:
             return messages[-1].number if messages else last
         last = messages[-1].number
+
+
+async def _report_withheld(peer: Peer, reader: Correspondent, withheld: set[int], reply: Reply) -> None:
+    """Report what was withheld and may be shown now, unless somebody was shown it meanwhile."""
+    after = min(withheld, default=1) - 1
+    while withheld:
+        messages = await reader.unseen(after, READ_BATCH)
+        for message in messages:
+            if message.number in withheld and not peer.withheld(message.priority):
+                withheld.discard(message.number)
+                await reply.event(schema.MessageEvent(message=show(peer, message)))
+        if len(messages) < READ_BATCH:
+            return
+        after = messages[-1].number
 
 
 @contextlib.asynccontextmanager
