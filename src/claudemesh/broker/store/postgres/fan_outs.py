@@ -81,7 +81,7 @@ class FanOuts:
         [(shared,)] = await transaction.fetch(
             _INSERT_PAYLOAD, sender, one.kind, one.channel, one.id, one.attestation, audit_n, now, one.payload
         )
-        qs = await transaction.numbers(len(one.recipients))
+        qs = await transaction.numbers(one.mesh, len(one.recipients))
         common = (sender, one.kind, one.size, one.not_before, one.expires_at, now)
         await transaction.copy(
             "mailbox",

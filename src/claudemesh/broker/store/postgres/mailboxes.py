@@ -4,6 +4,7 @@ A batch is a handful of statements whatever its size: rows go in with COPY, list
 looked up first: its mesh is held, so nobody else can store it in between.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -94,7 +95,10 @@ class Mailboxes:
     ) -> list[Stored]:
         rows: list[tuple[Any, ...]] = []
         answers = []
-        for q, s in zip(await transaction.numbers(len(submissions)), submissions, strict=True):
+        counts = Counter(s.mesh for s in submissions)
+        numbers = {mesh: iter(await transaction.numbers(mesh, count)) for mesh, count in counts.items()}
+        for s in submissions:
+            q = next(numbers[s.mesh])
             address = (s.mesh, s.to)
             told = details(priority=s.priority, size_class=size_class(s.size))
             record = transaction.record(s.mesh, "send", s.sender, s.to, told, now)

@@ -109,9 +109,10 @@ class Removals:
             del new[tuple(found)]
         rows = []
         expires_at = now + limits.QUEUE_LIFETIME_MS
-        for q, ((recipient, sender, message), item) in zip(
-            await transaction.numbers(len(new)), new.items(), strict=True
-        ):
+        counts = Counter(item.mesh for item in new.values())
+        numbers = {mesh: iter(await transaction.numbers(mesh, count)) for mesh, count in counts.items()}
+        for (recipient, sender, message), item in new.items():
+            q = next(numbers[item.mesh])
             payload = notice(item)
             size = len(payload)
             rows.append((recipient, q, sender, message, "sys", size, None, expires_at, now, None, None, None, payload))

@@ -22,8 +22,9 @@ _LOCK: Final = """
         SELECT mesh_id, ref, length, wishes, audit_n, audit_head FROM meshes
         WHERE mesh_id = ANY ($1) ORDER BY mesh_id FOR UPDATE
     )
-    SELECT * FROM held
+    SELECT held.*, nextval('mailbox_q') FROM held
 """
+"""Each row is held before its numbers are taken, so the numbers of one mesh ascend with its commits."""
 _CREATE: Final = """
     INSERT INTO meshes (mesh_id) SELECT mesh_id FROM unnest($1::text[]) mesh_id ORDER BY mesh_id ON CONFLICT DO NOTHING
 """
@@ -38,14 +39,16 @@ _NUMBERS: Final = "SELECT nextval('mailbox_q') FROM generate_series(1, $1::bigin
 class HeldMesh:
     """What the row of one mesh says, which nobody else can change until the transaction ends."""
 
-    __slots__ = ("chain", "changed", "length", "ref", "wishes")
+    __slots__ = ("chain", "changed", "length", "numbers", "ref", "wishes")
 
-    def __init__(self, ref: int, length: int, wishes: int, chain: Chain) -> None:
+    def __init__(self, ref: int, length: int, wishes: int, chain: Chain, first_number: int) -> None:
         self.ref = ref
         self.length = length
         self.wishes = wishes
         self.chain = chain
         self.changed = False
+        self.numbers = range(first_number, first_number + NUMBERS)
+        """Of its next mailbox rows."""
 
     @property
     def version(self) -> Version:
@@ -64,7 +67,6 @@ class Transaction:
         self._connection = connection
         self._meshes: dict[MeshId, HeldMesh] = {}
         self._records: list[Record] = []
-        self._free: list[range] = []
 
     async def hold(self, meshes: Collection[MeshId]) -> None:
         """Lock the rows of meshes; once, before anything else."""
@@ -107,20 +109,18 @@ class Transaction:
 
     # Numbers of rows
 
-    async def numbers(self, count: int) -> list[int]:
-        """Numbers of new mailbox rows, ascending, none of which is used again."""
-        missing = count - sum(map(len, self._free))
-        if missing > 0:
-            blocks = await self.fetch(_NUMBERS, -(-missing // NUMBERS))
-            self._free += [range(first, first + NUMBERS) for (first,) in blocks]
-        taken: list[int] = []
-        while len(taken) < count:
-            block = self._free[0]
-            part = block[: count - len(taken)]
-            taken += part
-            self._free[0] = block[len(part) :]
-            if not self._free[0]:
-                del self._free[0]
+    async def numbers(self, mesh: MeshId, count: int) -> list[int]:
+        """Numbers of new mailbox rows in a mesh, ascending, none of which is used again."""
+        held = self._meshes[mesh]
+        taken = list(held.numbers[:count])
+        held.numbers = held.numbers[count:]
+        missing = count - len(taken)
+        if missing:
+            firsts = [first for (first,) in await self.fetch(_NUMBERS, -(-missing // NUMBERS))]
+            last = firsts[-1]
+            more = [number for first in firsts for number in range(first, first + NUMBERS)]
+            taken += more[:missing]
+            held.numbers = range(last + NUMBERS - (len(more) - missing), last + NUMBERS)
         return taken
 
     # Audit
@@ -159,5 +159,5 @@ class Transaction:
         await self.hold(meshes)
 
     async def _lock(self, meshes: Sequence[MeshId]) -> None:
-        for mesh, ref, length, wishes, n, head in await self.fetch(_LOCK, meshes):
-            self._meshes[mesh] = HeldMesh(ref, length, wishes, Chain(mesh, n, Digest(head)))
+        for mesh, ref, length, wishes, n, head, number in await self.fetch(_LOCK, meshes):
+            self._meshes[mesh] = HeldMesh(ref, length, wishes, Chain(mesh, n, Digest(head)), number)
