@@ -23,11 +23,11 @@ class User:
 
     def __init__(self, path: Path) -> None:
         self._config = path
-        self._environment = {**os.environ, "CLAUDEMESH_CONFIG_DIR": str(path)}
+        self.environment = {**os.environ, "CLAUDEMESH_CONFIG_DIR": str(path)}
 
     def run(self, *arguments: str) -> str:
         """Run one verb to its end; a failure raises."""
-        done = subprocess.run([_CLAUDEMESH, *arguments], env=self._environment, capture_output=True, text=True)
+        done = subprocess.run([_CLAUDEMESH, *arguments], env=self.environment, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"claudemesh {arguments[0]} failed: {done.stdout} {done.stderr}")
         return done.stdout
@@ -38,7 +38,7 @@ class User:
         return pid
 
     def stop(self) -> None:
-        subprocess.run([_CLAUDEMESH, "daemon", "stop"], env=self._environment, capture_output=True)
+        subprocess.run([_CLAUDEMESH, "daemon", "stop"], env=self.environment, capture_output=True)
 
 
 def measure() -> dict[str, Figure]:

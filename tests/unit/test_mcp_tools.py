@@ -26,19 +26,14 @@ def test_six_tools_cost_a_model_less_than_a_thousand_tokens(capsys: pytest.Captu
     """Every request of every session carries them."""
     encoding = bpe_openai.get_encoding("o200k_base")
 
-    costs = {tool.name: len_of(encoding.encode(_as_sent(tool))) for tool in TOOLS}
+    costs = {tool.name: len(encoding.encode(_as_sent(tool))) for tool in TOOLS}
 
     with capsys.disabled():
         print(f"\ntool_tokens {sum(costs.values())} {costs}")
     assert len(costs) == 6
     assert sum(costs.values()) < MAX_TOKENS
-    assert len_of(encoding.encode(INSTRUCTIONS)) < 400
+    assert len(encoding.encode(INSTRUCTIONS)) < 400
     assert len(INSTRUCTIONS) < 2_048  # hosts cut longer ones off
-
-
-def len_of(tokens: Any) -> int:
-    """A count, whether the tokenizer gives one or the tokens."""
-    return tokens if isinstance(tokens, int) else len(tokens)
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=[one.name for one in TOOLS])

@@ -26,7 +26,10 @@ WRITTEN: Final = "notifications/claudemesh/written"
 """Tells the daemon that the answer to a request is in the host's pipe; the SDK never sees it."""
 POLL_S: Final = 1.0
 """How often a session without a daemon looks whether there is one again."""
+ANSWERS_WITHIN_S: Final = 10.0
+"""How long what was asked may take to be answered after the host closed its end; hosts that mean it end us sooner."""
 _FINISH_WITHIN_S: Final = 2.0
+_LOOK_S: Final = 0.02
 _SERVER_ERROR: Final = -32000
 _REPLAYED: Final = frozenset({"initialize", "notifications/initialized", "resources/subscribe"})
 _LOST: Final = (
@@ -85,6 +88,7 @@ class Pump:
         self._attach(self._connect())
         for line in self._source:
             self._forward(line)
+        self._wait_for_answers()
         self._is_finished = True
         link = self._link
         if link is not None:
@@ -92,6 +96,12 @@ class Pump:
                 link.shutdown(socket.SHUT_WR)
             self._reader.join(_FINISH_WITHIN_S)
         return 0
+
+    def _wait_for_answers(self) -> None:
+        """Who writes its requests and closes its end at once still gets what is answered soon."""
+        deadline = time.monotonic() + ANSWERS_WITHIN_S
+        while self._asked and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
 
     # To the daemon
 
