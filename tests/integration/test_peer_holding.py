@@ -16,6 +16,7 @@ from claudemesh.peer import Received, Submitted
 from claudemesh.peer.correspondence import Correspondent, PeerSession
 from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.loops import Budgets
+from claudemesh.types import MessageId
 from tests.brokers import serving
 from tests.faults.peers import Homes, enrol, knows, opened
 
@@ -396,3 +397,21 @@ async def test_a_conversation_that_returns_by_a_third_peer_is_held(tmp_path: Pat
 
             assert await stage_of(carol, back, "held") == "revisit"
             assert [one.reason for one in await alice.held()] == ["revisit"]
+
+
+async def test_a_reply_is_one_further_than_what_it_names_whoever_wrote_that(tmp_path: Path) -> None:
+    """Also an own message, a post, and one that nobody here knows."""
+    async with two(tmp_path) as (_, alice, bob):
+        agent = await alice.open_session("agent")
+        first = await agent.send("bob.box", "first")
+        post = await agent.send("#general", "posted", reply_to=first.id)
+        unknown = MessageId("ab" * 16)
+
+        for number, named in enumerate((first.id, post.id, unknown)):
+            await agent.send("bob.box", f"about {number}", reply_to=named)
+
+        await eventually(lambda: _has(bob, 5))
+        chains = {message.text: message.chain for message in await bob.inbox()}
+        assert chains["about 0"] == chains["posted"] == Chain(first.id, 1)
+        assert chains["about 1"] == Chain(first.id, 2)
+        assert chains["about 2"] == Chain(unknown, 1)

@@ -1,15 +1,18 @@
 """Reading the inbox: each message goes to a reader once, and is marked as seen when the reader asks for the next."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 
 from claudemesh.peer.assembly import Parts
-from claudemesh.peer.journal import inbox
+from claudemesh.peer.journal import inbox, outbox, posts
 from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
+from claudemesh.peer.journal.outbox import OutboxRow
+from claudemesh.peer.journal.posts import PostRow
 from claudemesh.peer.views import Received, read_row
-from claudemesh.protocol.chains import Cause
+from claudemesh.protocol.chains import Cause, Chain
 from claudemesh.protocol.delivery import Stage
 from claudemesh.types import MessageId, SessionId
 
@@ -94,10 +97,20 @@ class Reader:
 
     async def cause(self, message_id: MessageId) -> Cause:
         """A message of ours or of another as the reason of the next one; unknown ones began where they are."""
-        parts = self._parts
+        parts, mesh = self._parts, self._parts.mesh
         senders = list(parts.membership.roster.members)
-        row = await parts.journal.read(lambda c: inbox.find_of_any(c, parts.mesh, senders, message_id))
-        return Cause(message_id, None) if row is None else self.show(row).cause
+
+        def read(connection: sqlite3.Connection) -> InboxRow | OutboxRow | PostRow | None:
+            sent = outbox.find(connection, mesh, message_id)
+            own = sent[0] if sent else posts.find(connection, mesh, message_id)
+            return own or inbox.find_of_any(connection, mesh, senders, message_id)
+
+        row = await parts.journal.read(read)
+        if isinstance(row, InboxRow):
+            return self.show(row).cause
+        if row is None or row.root is None or row.hop is None:
+            return Cause(message_id, None)
+        return Cause(message_id, Chain(row.root, row.hop))
 
     async def owe_receipt(self, message: Received, stage: Stage, note: str) -> None:
         """Tell the sender of a message that it came further here; in the name of this reader's session."""
