@@ -28,11 +28,11 @@ class NatsServer:
         assert self._process is not None
         return self._process.pid
 
-    async def start(self) -> None:
+    async def start(self, *options: str) -> None:
         """Start it, on the same port each time; returns when it takes connections."""
         program = Path(sys.executable).parent / "nats-server"
         self._process = await asyncio.create_subprocess_exec(
-            program, "-a", "127.0.0.1", "-p", str(self.port), stdout=DEVNULL, stderr=DEVNULL
+            program, "-a", "127.0.0.1", "-p", str(self.port), *options, stdout=DEVNULL, stderr=DEVNULL
         )
         async with asyncio.timeout(STARTED_WITHIN_S):
             while not await self._answers():  # noqa: ASYNC110

@@ -180,6 +180,29 @@ async def test_a_node_opens_without_a_server_and_connects_when_there_is_one() ->
     await server.kill()
 
 
+async def test_a_server_that_refused_a_node_for_a_while_gets_it_back() -> None:
+    """A password that was wrong for a moment must not leave a node deaf until its restart."""
+    async with nats_server() as server:
+        first, second = (Listener(NatsBus(server.url, BROKER)) for _ in range(2))
+        for one in (first, second):
+            await one.bus.open(one.heard.append)
+            await connected(one.bus)
+        await server.kill()
+        await server.start("--user", "somebody", "--pass", "else")
+        await connected(first.bus, False)
+        await asyncio.sleep(4)  # in which it is refused, more than once
+        await server.kill()
+
+        await server.start()
+        await connected(first.bus)
+        await connected(second.bus)
+        first.bus.publish(Scheduled())
+
+        assert await second.hears(1) == [Scheduled()]
+        for one in (first, second):
+            await one.bus.close()
+
+
 async def test_a_frozen_server_counts_as_gone() -> None:
     """A connection through which nothing goes is noticed within seconds, not minutes."""
     async with nats_server() as server:

@@ -79,12 +79,16 @@ class Members:
         core.presence.link_closed(link.mesh, link.peer, link.id, link.heard_at, now)
         if silent and core.presence.link_silent(link.mesh, link.peer) and core.is_alone:
             self._tell(mesh, "peer_left", link.peer, "lost")
-        if link.audit_reason != "draining":  # the next process learns from the store who will come back
+        is_draining = link.audit_reason == "draining"
+        if not is_draining:  # the next process learns from the store who will come back
             try:
                 await core.store.clear_presence(link.id)
             except LocalError:
                 core.metrics.store_failures += 1
-        await core.leasing.link_ended(mesh, link)
+        if is_draining and not core.is_alone:
+            mesh.mailbox(link.peer).detach(link)  # what it had leased is free as soon as this node has left
+        else:
+            await core.leasing.link_ended(mesh, link)
 
     def changed(self, change: Change) -> None:
         """The roster of a mesh has changed."""

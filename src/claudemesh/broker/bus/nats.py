@@ -42,7 +42,7 @@ class NatsBus:
     async def open(self, receive: Receive) -> None:
         """Start to carry hints; see `Bus.open`."""
         self._receive = receive
-        self._tasks = [asyncio.create_task(self._connect()), asyncio.create_task(self._send_forever())]
+        self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._send_forever())]
 
     def is_connected(self) -> bool:
         """Whether hints come and go now."""
@@ -71,10 +71,23 @@ class NatsBus:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._client.close()
 
-    async def _connect(self) -> None:
-        """Connect, however long that takes; afterwards the client reconnects by itself."""
+    async def _stay_connected(self) -> None:
+        """Connect, however long that takes. The client reconnects by itself until the server refuses it: then anew."""
+        while True:
+            self._client, closed = Client(), asyncio.Event()
+            try:
+                await self._connect(self._client, closed)
+                await closed.wait()
+            except (nats.errors.Error, OSError, TimeoutError):
+                pass  # refused; the operator may be about to mend that
+            await asyncio.sleep(RECONNECT_AFTER_S)
+
+    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+        async def on_closed() -> None:
+            closed.set()
+
         self._has_begun = True
-        await self._client.connect(
+        await client.connect(
             self._servers,
             name="claudemesh",
             no_echo=True,
@@ -84,8 +97,9 @@ class NatsBus:
             ping_interval=PING_INTERVAL_S,
             pending_size=0,  # a hint that comes late is worth nothing: the poll was faster
             error_cb=_ignore,
+            closed_cb=on_closed,
         )
-        await self._client.subscribe(self._subject, cb=self._take)
+        await client.subscribe(self._subject, cb=self._take)
 
     async def _send_forever(self) -> None:
         while True:
