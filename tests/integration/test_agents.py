@@ -75,6 +75,7 @@ def test_each_stage_is_stated_when_there_is_evidence_of_it(pair: Pair, agent: Ho
     offered, read = pair.steps(message_id)
     assert (offered["code"], read["code"]) == ("claude-code.stop", "claude-code.stop")
     assert read["signer"] != offered["signer"]
+    assert (offered["signer_address"], read["signer_address"]) == ("bob.desktop", "bob.desktop/payments-api")
     wait_until(lambda: pair.session_key("payments-api") == read["signer"], "the session is in presence")
 
 
@@ -85,9 +86,9 @@ def test_the_recipient_sees_the_same_timeline(pair: Pair, agent: Host) -> None:
     agent.confirm(taken, "transcript")
 
     steps = pair.bob.ok("message", message_id)["steps"]
-    assert [step["stage"] for step in steps] == ["delivered", "offered", "read"]
-    assert [step["code"] for step in steps[1:]] == ["claude-code.prompt", "transcript"]
-    assert [step["to"] for step in steps[1:]] == ["bob.desktop/payments-api"] * 2
+    assert [step["stage"] for step in steps] == ["queued", "accepted", "delivered", "offered", "read"]
+    assert [step["code"] for step in steps[3:]] == ["claude-code.prompt", "transcript"]
+    assert [step["to"] for step in steps[3:]] == ["bob.desktop/payments-api"] * 2
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_two_tools_that_run_at_once_confirm_nothing(session: Session) -> None:
     session.note(said(shown))
 
     session.hook("PostToolUse", tool_use_id="b")
-    assert session.stages(message_id) == ["offered"]
+    session.wait_for_stages(message_id, ["offered"])
     session.note(ANSWER)
     session.hook("PostToolUse", tool_use_id="c")
 

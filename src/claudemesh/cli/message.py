@@ -28,7 +28,7 @@ def message(verb: Verb, message_id: str, mesh: str) -> None:
 def _lines(answer: Object) -> Iterator[str]:
     way = "to" if answer["direction"] == "sent" else "from"
     yield f"message {answer['id']}  {way} {visible(answer['address'])}  in {visible(answer['mesh'])}"
-    yield from table(("STAGE", "AT", "TO", "SIGNED BY", "KEY", "WHY"), [_row(step) for step in answer["steps"]])
+    yield from table(("STAGE", "AT", "TO", "SIGNED BY", "KEY", "HOW OR WHY"), [_row(step) for step in answer["steps"]])
 
 
 def _row(step: Object) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from claudemesh.daemon.reading import show
 from claudemesh.daemon.schema import messages as schema
 from claudemesh.errors import AddressError, Unreachable, UsageError
 from claudemesh.peer import Peer, Stage, Submitted
-from claudemesh.peer.views import MessageStatus, PeerView, Reached, Received, RecipientStatus, SessionView
+from claudemesh.peer.views import MessageStatus, PeerView, Reached, Received, RecipientStatus, SessionView, Step
 from claudemesh.protocol import limits
 from claudemesh.types import MessageId, PeerId, SessionId
 
@@ -204,6 +204,14 @@ def _is_online(peer: Peer, view: PeerView | None, session: SessionId | None, mea
     return view.online if session is None else meant is not None
 
 
+def _signer_address(peer: Peer, recipient: RecipientStatus, step: Step) -> str:
+    """Who signed a step: a peer, or the session of its that had the evidence, while that is known by its label."""
+    if step.witness != "peer":
+        return ""
+    label = peer.session_label(PeerId(recipient.peer), SessionId(step.signer))
+    return f"{recipient.address}/{label}" if label else recipient.address
+
+
 def _sent_timeline(peer: Peer, status: MessageStatus) -> schema.Timeline:
     steps = [
         schema.Step(
@@ -212,7 +220,7 @@ def _sent_timeline(peer: Peer, status: MessageStatus) -> schema.Timeline:
             to=one.address,
             witness=step.witness.value,
             signer="" if step.witness == "sender" else step.signer,
-            signer_address=one.address if step.witness == "peer" else "",
+            signer_address=_signer_address(peer, one, step),
             code=step.detail,
         )
         for one in status.recipients

@@ -251,9 +251,9 @@ class Step(Answer, frozen=True, kw_only=True):
     signer: str
     """The key whose signature was verified; empty for our own, and where a broker said it unsigned."""
     signer_address: str
-    """Whose key that is; empty when it is not a peer's."""
+    """Whose key that is, of a session that is known its own address; empty when it is not a peer's."""
     code: str
-    """Why it was refused, held or expired; empty otherwise."""
+    """Why it was refused, held or expired; of `offered` and `read` by which way, or on which evidence; else empty."""
 
 
 class Timeline(Answer, frozen=True, kw_only=True):
