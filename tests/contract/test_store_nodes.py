@@ -74,7 +74,7 @@ async def test_a_node_with_another_key_does_not_join(store: Store, nodes: Nodes)
 
     await store.join(OTHER_KEY, alone=False)
 
-    assert refused.value.code == "broker_key"
+    assert refused.value.code == "node_key"
 
 
 async def test_a_broker_that_must_be_alone_is(store: Store) -> None:

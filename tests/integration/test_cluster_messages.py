@@ -389,7 +389,7 @@ async def test_a_node_with_another_key_does_not_start(cluster: Cluster, tmp_path
         await owners.submit(owner.envelope(bob.id))
         await bobs.deliveries(1)
 
-    assert refused.value.code == "broker_key"
+    assert refused.value.code == "node_key"
 
 
 async def test_a_broker_that_is_alone_keeps_off_a_shared_database(cluster: Cluster, tmp_path: Path) -> None:

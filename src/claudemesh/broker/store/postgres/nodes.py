@@ -52,7 +52,7 @@ async def join(transaction: Transaction, broker: BrokerId, alone: bool, patient:
             if patient and not has_lock:
                 return None
             raise (
-                LocalError("broker_key")
+                LocalError("node_key")
                 if key != broker
                 else LocalError("config_locked", "another broker uses this database")
             )

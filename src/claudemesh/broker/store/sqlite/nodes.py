@@ -30,7 +30,7 @@ class Nodes:
     def join(self, broker: BrokerId, alone: bool) -> Node:
         """Become a node; see `Store.join`."""
         if any(one.broker != broker for one in self._living.values()):
-            raise LocalError("broker_key")
+            raise LocalError("node_key")
         if any(one.alone or alone for one in self._living.values()):
             raise LocalError("config_locked", "another broker uses this database")
         # Larger than any number of an earlier process, whose links may still stand in the tables.
