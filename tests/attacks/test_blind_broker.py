@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from claudemesh.cli.main import VERBS
+from tests.agents import Host
 from tests.attacks.canaries import CHANNEL_MARK, MARK, Canaries, canary, dump_memory
 from tests.attacks.recording_proxy import RecordingProxy
 from tests.attacks.search import search_file
@@ -68,6 +69,12 @@ class Household:
         bob.ok("send", canary("alice"), canary("an answer"), "--reply-to", received[0]["id"], "--wait", "delivered")
         alice.inbox("--all", "--sign-read")
         alice.ok("message", sent["id"])
+        agent = Host(bob, canary("a host's id of it"), cwd=f"/home/{canary('project')}")
+        agent.open(label="api", reach="wakeable")
+        agent.status(about=canary("what it works at"), tags=[f"repo={canary('tag')}"])
+        alice.ok("send", to_bob, canary("for the agent"), "--wait", "delivered")
+        agent.confirm(agent.take("turn_end", adapter="claude-code.stop"))
+        agent.ask("close")
         watching = bob.start("watch", "--json")
         alice.ok("send", to_bob, canary("while watching"), "--wait", "delivered", "--mesh", team)
         watching.terminate()
@@ -133,6 +140,9 @@ class Household:
         for words in ("install claude-code", "uninstall", "run true"):
             bob.run(*words.split(), "--json")
         bob.ok("statusline")
+        sending = {"to": f"{canary('alice')}.{canary('alices-desk')}", "text": canary("sent by a tool")}
+        said = bob.run("mcp", stdin=_tool_call("mesh_send", sending)).stdout
+        assert '"isError":false' in said, said
 
     def _move_a_local_mesh(self, carol: Machine) -> None:
         carol.ok("up", "--name", canary("carol"), "--device", canary("carols-desk"))
@@ -157,6 +167,16 @@ class Household:
         for one in self.machines.values():
             process = Path(f"/proc/{one.daemon_pid()}")
             self.children += [(process / "cmdline").read_bytes(), (process / "environ").read_bytes()]
+
+
+def _tool_call(tool: str, arguments: dict[str, str]) -> str:
+    """What a host writes to its server to call one tool."""
+    client = {"name": "test", "version": "1"}
+    handshake = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+    call = {"name": tool, "arguments": arguments}
+    requests = [("initialize", handshake, 1), ("notifications/initialized", {}, None), ("tools/call", call, 2)]
+    lines = [{"jsonrpc": "2.0", "method": method, "params": params, "id": at} for method, params, at in requests]
+    return "".join(json.dumps({key: one[key] for key in one if one[key] is not None}) + "\n" for one in lines)
 
 
 def _labels(name: str) -> tuple[str, ...]:
