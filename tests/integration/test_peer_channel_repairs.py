@@ -13,6 +13,7 @@ from claudemesh.peer.journal import outbox
 from claudemesh.peer.journal.outbox import Draft
 from claudemesh.peer.line import Line
 from claudemesh.peer.repairing import topic_of
+from claudemesh.peer.shared_history import MAX_KEPT_PER_SHARER
 from claudemesh.protocol import epochs
 from claudemesh.protocol.epoch_rules import slot_holders
 from claudemesh.protocol.epochs import HeldEpoch
@@ -185,6 +186,28 @@ async def test_history_that_comes_before_its_epoch_is_read_once_that_is_here(tmp
         assert [(one.text, one.shared_by) for one in await carol.channel_history("#general")] == [("one", "alice.box")]
         assert (shared.messages, shared.epochs) == (1, 1)
         assert slots_sent(alice, carol.id) == 1
+
+
+async def test_history_that_nothing_opens_is_kept_within_a_limit(tmp_path: Path) -> None:
+    """A member that shares nonsense fills no disk, and is asked for no more than what is kept."""
+    async with team(tmp_path, "alice", "bob") as (_, (alice, bob)):
+        await alice.send("#general", "one")
+        await take(bob, 1)
+        held = alice._parts.channels.epochs.usable(EVERYONE)
+        assert held is not None
+        bodies = [
+            statements.encode({"old": held.record.body, "new": f"{number:032x}" + "0" * 32, "n": "AA", "ct": "AA"})
+            for number in range(MAX_KEPT_PER_SHARER + 20)
+        ]
+
+        await whisper(alice, bob.id, channel_contents.HISTORY, *bodies)
+        await alice.send("bob", "the last one")
+
+        assert [one.text for one in await take(bob, 1)] == ["the last one"]
+        database = bob._parts.journal._connections[0]
+        kept = database.execute("SELECT count(*) FROM kept_history").fetchone()[0]
+        asked = database.execute("SELECT count(*) FROM nacks_sent WHERE sender = ?", (alice.id,)).fetchone()[0]
+        assert kept == asked == MAX_KEPT_PER_SHARER
 
 
 async def test_a_rotator_that_dies_before_it_published_leaves_nothing(tmp_path: Path) -> None:

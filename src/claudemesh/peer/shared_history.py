@@ -144,7 +144,8 @@ class Kept:
 
     def record(self, connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis) -> bool:
         """Keep it, and ask its sharer, once for each epoch."""
-        kept_history.keep(connection, mesh, self.row, MAX_KEPT_PER_SHARER, now)
+        if not kept_history.keep(connection, mesh, self.row, MAX_KEPT_PER_SHARER, now):
+            return False
         if not inbox.note_nack(connection, mesh, self.row.sharer, topic_of(self.row.epoch), now):
             return False
         outbox.enqueue(connection, mesh, [self.question])
