@@ -16,6 +16,7 @@ LAPSE_MS: Final = 3_000
 """A node that did not beat for so long is buried."""
 _WITNESS_S: Final = 2.0
 """Only a node whose own last beat succeeded this lately buries others: when the store paused, all are late."""
+_DRIFT_MS_PER_S: Final = 1.0
 _CLOCK_OFF_MS: Final = 30_000
 
 
@@ -35,7 +36,9 @@ class Heart:
         self._node: Node | None = None
         self._links: Iterator[int] = iter(())
         self._offset_ms = 0
-        self._beat_at = 0.0
+        self._error_ms = float("inf")
+        """By which the offset may be wrong, when it was set."""
+        self._beat_at = self._set_at = 0.0
 
     def clock(self) -> UnixMillis:
         """The time, by the store's clock."""
@@ -90,8 +93,20 @@ class Heart:
         sent_at = time.monotonic()
         beat = await self._store.beat(node.id, lapse_ms)
         self._beat_at = time.monotonic()
-        # The store read its clock about half-way between the two.
-        self._offset_ms = beat.at - unix_millis() + int((self._beat_at - sent_at) * 500)
+        self._set_clock(beat.at, sent_at, self._beat_at)
         if abs(self._offset_ms) > _CLOCK_OFF_MS:
             self._log.warning("clock_off", milliseconds=self._offset_ms)
         return beat.is_alive, beat.buried
+
+    def _set_clock(self, at: UnixMillis, asked_at: float, answered_at: float) -> None:
+        """Take what the store's clock said, unless what is known is nearer to it: a slow answer tells little.
+
+        Args:
+            at: The store's clock at some moment between the two.
+            asked_at, answered_at: Seconds of the monotonic clock; the second is now.
+        """
+        error_ms = (answered_at - asked_at) * 500
+        offset_ms = int(at - unix_millis() + error_ms)
+        known_to_ms = self._error_ms + (answered_at - self._set_at) * _DRIFT_MS_PER_S
+        if error_ms <= known_to_ms or abs(offset_ms - self._offset_ms) > error_ms + known_to_ms:
+            self._offset_ms, self._error_ms, self._set_at = offset_ms, error_ms, answered_at
