@@ -15,10 +15,26 @@ class Balancer:
         self.port = 0
         self.open: Counter[int] = Counter()
         """Connections by node."""
+        self._writers: set[StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
 
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/ws"
+
+    def cut(self) -> None:
+        """Reset every connection, on both sides."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def hush(self) -> None:
+        """Carry nothing any more, and say nothing: connections stay open, as when a cable was pulled."""
+        self._flowing.clear()
+
+    def carry(self) -> None:
+        """Go on after `hush`."""
+        self._flowing.set()
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection of a client."""
@@ -28,12 +44,23 @@ class Balancer:
             except OSError:
                 continue
             self.open[port] += 1
+            self._writers |= {writer, far_writer}
             try:
-                await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
+                await asyncio.gather(self._pipe(reader, far_writer), self._pipe(far_reader, writer))
             finally:
                 self.open[port] -= 1
+                self._writers -= {writer, far_writer}
             return
         writer.close()
+
+    async def _pipe(self, reader: StreamReader, writer: StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+        with suppress(OSError):
+            writer.close()
 
 
 @asynccontextmanager
@@ -56,12 +83,3 @@ async def balancer() -> AsyncIterator[Balancer]:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pipe(reader: StreamReader, writer: StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    with suppress(OSError):
-        writer.close()

@@ -49,6 +49,11 @@ class NatsServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def _answers(self) -> bool:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)

@@ -75,9 +75,7 @@ class PostgresServer:
 
     def kill(self) -> None:
         """SIGKILL, for the server and each of its processes, in the middle of whatever they do."""
-        for pid in (self.pid, *self.processes()):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._end(signal.SIGKILL)
 
     def processes(self) -> list[int]:
@@ -87,13 +85,11 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """SIGSTOP for every process: connections stay open and nothing answers."""
-        for pid in (self.pid, *self.processes()):
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Go on after `freeze`."""
-        for pid in (self.pid, *self.processes()):
-            os.kill(pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def database(self) -> str:
         """Make a new, empty database; returns its URL."""
@@ -118,6 +114,12 @@ class PostgresServer:
         target = database if "://" in database else self.url(database)
         command = [_program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", target, "-c", statement]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To every process; one of a connection may end meanwhile."""
+        for pid in (self.pid, *self.processes()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _answers(self) -> bool:
         command = [_program("pg_isready"), "-q", "-h", str(self.directory), "-p", str(self.port)]

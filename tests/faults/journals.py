@@ -5,7 +5,7 @@ Every signature is checked from the stored bytes, so that no process is believed
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,10 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.protocol.audit_rows import row_hash
 from claudemesh.protocol.roster import Entry, Roster
 from claudemesh.types import ZERO_DIGEST, Digest, SessionId
+from tests.postgres import PostgresServer
 
 _AUDIT_COLUMNS = "id, mesh_id, event_type, actor_peer_id, target_peer_id, metadata, created_at, prev_hash, hash"
+_AUDIT_NAMES = _AUDIT_COLUMNS.split(", ")
 _FRAME_PREFIX_BYTES = 5
 
 
@@ -197,23 +199,31 @@ def broker_audit(database: Path) -> AuditLog:
     """The audit log of the broker's only mesh; fails where its chain is broken."""
     with open_read_only(database) as connection:
         rows = connection.execute(f"SELECT {_AUDIT_COLUMNS} FROM audit_log ORDER BY id").fetchall()  # noqa: S608
+    return replay_audit(dict(zip(_AUDIT_NAMES, row, strict=True)) | {"metadata": json.loads(row[5])} for row in rows)
+
+
+def cluster_roster(server: PostgresServer, database: str) -> Roster:
+    """The same from PostgreSQL."""
+    rows = server.sql("SELECT encode(entry, 'hex') FROM roster_entries ORDER BY seq", database).splitlines()
+    return replay_roster(bytes.fromhex(row) for row in rows)
+
+
+def cluster_audit(server: PostgresServer, database: str) -> AuditLog:
+    """The same from PostgreSQL."""
+    rows = server.sql("SELECT row_to_json(audit_log) FROM audit_log ORDER BY id", database).splitlines()
+    return replay_audit(map(json.loads, rows))
+
+
+def replay_audit(rows: Iterable[dict[str, Any]]) -> AuditLog:
+    """Follow a chain from its first row."""
     log, previous = AuditLog([], []), ZERO_DIGEST
-    for number, (row_id, mesh, event, actor, target, metadata, created_at, prev, stored_hash) in enumerate(rows):
-        body = {
-            "id": row_id,
-            "mesh_id": mesh,
-            "event_type": event,
-            "actor_peer_id": actor,
-            "target_peer_id": target,
-            "metadata": json.loads(metadata),
-            "created_at": created_at,
-            "prev_hash": prev,
-        }
-        assert (row_id, prev) == (number, previous)
-        previous = Digest(row_hash(statements.encode(body)))
+    for number, row in enumerate(rows):
+        stored_hash = row.pop("hash")
+        assert (row["id"], row["prev_hash"]) == (number, previous)
+        previous = Digest(row_hash(statements.encode(row)))
         assert stored_hash == previous
         log.hashes.append(previous)
-        log.created_at.append(created_at)
+        log.created_at.append(row["created_at"])
     return log
 
 
