@@ -1,6 +1,8 @@
 """A host's side of the last hop: what its hooks ask of a real daemon, over the real socket."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from claudemesh.daemon.ipc import Client
@@ -18,7 +20,7 @@ class Host:
 
     def ask(self, op: str, **args: Any) -> Any:
         """One request, on a connection of its own, as a hook process makes it."""
-        with Client(self.machine.config_dir / "daemon.sock", 60) as client:
+        with Client(socket_of(self.machine), 60) as client:
             return client.call(f"agent.{op}", {"host": self.host, "key": self.key, **args})
 
     def open(self, **args: Any) -> Any:
@@ -39,12 +41,17 @@ class Host:
 
     def ask_list(self) -> Any:
         """Every session that is open on this machine."""
-        with Client(self.machine.config_dir / "daemon.sock", 60) as client:
+        with Client(socket_of(self.machine), 60) as client:
             return client.call("agent.list", {})["agents"]
 
     def wait_for(self, count: int, within_s: float = 30) -> None:
         """Wait until so many messages wait for this session."""
         wait_until(lambda: sum(self.status()["waiting"].values()) >= count, f"{count} messages", within_s)
+
+
+def socket_of(machine: Machine) -> Path:
+    """Where the machine's daemon listens: elsewhere, when its directory has a long name."""
+    return Path(json.loads((machine.config_dir / "daemon.json").read_text())["socket"])
 
 
 def numbers(taken: Any) -> list[int]:
