@@ -11,11 +11,8 @@ from tests.faults.victims import DaemonVictim
 from tests.processes import Machine, wait_until
 
 USERS: Final = ("alice", "bob", "carol")
-<<<<<<< HEAD
 UNLIMITED: Final = 100_000
 """What agents may cause here: they answer each other as fast as they can, and are to be stopped by faults alone."""
-=======
->>>>>>> 10394f0 (wip)
 WRITERS: Final = 4
 """For each user, so that messages are always in flight."""
 
@@ -63,12 +60,9 @@ def enrol(machines: dict[str, Machine], url: str) -> None:
     link = founder.ok("invite", "--uses", str(len(others)))["link"]
     for user, one in list(machines.items())[1:]:
         one.ok("join", "-", "--name", user, "--device", "box", stdin=link)
-<<<<<<< HEAD
     for one in machines.values():
         for budget in ("hops", "pair", "session", "sends"):
             one.ok("budget", budget, str(UNLIMITED))
-=======
->>>>>>> 10394f0 (wip)
     everybody = {f"{user}.box" for user in machines}
     for one in machines.values():
         wait_until(lambda one=one: {peer["address"] for peer in one.ok("peers")["peers"]} == everybody, "names")

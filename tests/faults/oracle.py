@@ -20,11 +20,8 @@ class Evidence(NamedTuple):
     """Peer keys by user."""
     roster: Roster
     audit: AuditLog
-<<<<<<< HEAD
     clock_error_ms: int = 0
     """By which the broker's clock may be ahead: a cluster has the clock of its database, as far as a node knows it."""
-=======
->>>>>>> 10394f0 (wip)
 
 
 def check(
@@ -99,7 +96,6 @@ def find_false(
             false.append(f"{step.message_id}: read, and no agent confirmed it")
     for letter in seen.letters.values():
         for report in letter.reports.values():
-<<<<<<< HEAD
             false += check_report(letter, report, steps, audit, evidence.clock_error_ms)
     return false
 
@@ -107,13 +103,6 @@ def find_false(
 def check_report(
     letter: Letter, report: Report, steps: dict[tuple[str, str], Any], audit: AuditLog, clock_error_ms: int
 ) -> Iterator[str]:
-=======
-            false += check_report(letter, report, steps, audit)
-    return false
-
-
-def check_report(letter: Letter, report: Report, steps: dict[tuple[str, str], Any], audit: AuditLog) -> Iterator[str]:
->>>>>>> 10394f0 (wip)
     """A stage that somebody was told has a step, and what the step is about had happened by then."""
     if report.stage == "queued":
         return
@@ -122,9 +111,5 @@ def check_report(letter: Letter, report: Report, steps: dict[tuple[str, str], An
         yield f"{letter.id}: {report.stage} was reported, and its timeline does not know it"
         return
     happened_at = step.at if step.audit_row is None else audit.created_at[step.audit_row[0]]
-<<<<<<< HEAD
     if happened_at - clock_error_ms > report.told_at:
-=======
-    if happened_at > report.told_at:
->>>>>>> 10394f0 (wip)
         yield f"{letter.id}: {report.stage} was reported {happened_at - report.told_at} ms before it happened"

@@ -24,11 +24,8 @@ from tests.processes import wait_until
 FAULTS: Final = int(os.environ.get("FAULTS", "200")) // 5
 SEED: Final = os.environ.get("FAULTS_SEED") or f"{random.SystemRandom().getrandbits(32):08x}"
 AT_ONCE: Final = 2
-<<<<<<< HEAD
 CLOCK_ERROR_MS: Final = 250
 """Half of the slowest beat that a node has to set its clock by, on a machine with nothing to spare."""
-=======
->>>>>>> 10394f0 (wip)
 PAUSE_S: Final = 0.4
 HEALS_WITHIN_S: Final = 90
 SECONDS_PER_FAULT: Final = 8
@@ -57,13 +54,9 @@ async def test_a_cluster_loses_nothing_repeats_nothing_and_heals(
         await asyncio.to_thread(life.end, world.daemons)
         roster, audit = cluster_roster(postgres, world.database), cluster_audit(postgres, world.database)
 
-<<<<<<< HEAD
         lost, double, false = check(
             Evidence(world.daemons, world.members, roster, audit, CLOCK_ERROR_MS), life.seen, inboxes
         )
-=======
-        lost, double, false = check(Evidence(world.daemons, world.members, roster, audit), life.seen, inboxes)
->>>>>>> 10394f0 (wip)
 
     counts = f"{world.done.total()} faults, {len(life.seen.letters)} messages, "
     record_property("summary", f"{counts}{len(lost)} lost, {len(double)} double, {len(false)} false (seed {SEED})")
