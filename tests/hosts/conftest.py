@@ -1,5 +1,6 @@
 """Two users with real daemons behind a real broker, in a namespace that has nothing but loopback."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.hosts import lab
+from tests.hosts.compatibility import RESULTS
 from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
 
 
@@ -17,6 +19,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     others = [name for _, name in socket.if_nameindex() if name != "lo"]
     if others or lab.missing():
         pytest.exit("these tests run with `make test-hosts`: in a namespace of their own, with pinned programs", 3)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Leave the outcome of a whole run for the table in the docs."""
+    config = terminalreporter.config
+    if config.getoption("keyword") or any("::" in one for one in config.args):
+        return
+    outcomes = {
+        report.nodeid: outcome
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call"
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(outcomes, indent=1))
 
 
 class Mesh(NamedTuple):

@@ -17,6 +17,7 @@ from tests.processes import wait_until
 
 SEND, ASK, INBOX = (f"mcp__claudemesh__mesh_{name}" for name in ("send", "ask", "inbox"))
 THINKS_AT_MOST_S = 60
+RUNS = 9
 
 
 @pytest.fixture
@@ -224,3 +225,40 @@ def test_a_killed_daemon_and_broker_lose_and_repeat_nothing(mesh: Mesh, models: 
 
     mesh.wait_for_stages(message_id, ["offered", "read"])
     assert [occurrences(one, "the disk is full") for one in models.of("bob")] == [0, 1, 1]
+
+
+def test_doctor_wakes_a_session_and_times_each_rung(
+    mesh: Mesh, models: SimulatedModels, bob: Claude, record_property: Any
+) -> None:
+    """By the real path; and it says which rung it was that did not work."""
+    terminal = bob.open()
+    wait_for_presence(mesh, "bob")
+    time.sleep(2)  # the program says nowhere when it watches the bell
+
+    woken = bob.mesh("doctor", "--wake", "bob", "--json")
+    terminal.press("C-c")
+    terminal.close()
+
+    rungs = [one for one in woken.json["checks"] if one["name"].startswith("wake bob")]
+    assert [(one["name"].split(": ")[1], one["ok"]) for one in rungs] == [
+        ("accepted", True),
+        ("offered", True),
+        ("read", True),
+    ]
+    assert "claude-code.idle_wake" in rungs[1]["detail"]
+    record_property("summary", "; ".join(f"{one['name']} {one['detail']}" for one in rungs))
+
+
+def test_a_hook_process_is_short(mesh: Mesh, bob: Claude, record_property: Any) -> None:
+    """It answers; how long it took is printed, and asserted nowhere."""
+    mesh.bob.ok("peers")
+    event = '{"hook_event_name": "Stop", "session_id": "s", "cwd": "/src/api"}'
+    times, worked = [], os.times()
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        assert mesh.bob.run("hook", "claude-code", stdin=event).exit_code == 0
+        times.append((time.perf_counter() - began) * 1000)
+
+    done = os.times()
+    processor_ms = (done.children_user + done.children_system - worked.children_user - worked.children_system) * 1000
+    record_property("summary", f"hook_ms {min(times):.0f} at best, {processor_ms / RUNS:.0f} of processor time")

@@ -10,10 +10,10 @@ from claudemesh.errors import UsageError
 
 TEXT: Final = "A test by `claudemesh doctor`: nothing is asked of you. Say in one word that you saw it."
 POLL_S: Final = 0.25
-STAGES: Final = ("accepted", "delivered", "offered", "read")
+STAGES: Final = ("accepted", "offered", "read")
+"""A message to this machine itself is stored where it was sent from: nobody states that it was delivered."""
 REMEDIES: Final = {
     "accepted": "The broker did not take it: see the checks above.",
-    "delivered": "This machine's own daemon did not get it: see `claudemesh daemon logs`.",
     "offered": "No rung took it: is the session idle, and does its host run our hooks? See docs/hosts.md.",
     "read": "It was handed to the host, whose model has not answered yet: see how the session stands.",
 }

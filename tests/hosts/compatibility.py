@@ -1,0 +1,59 @@
+"""What works with which host, by the tests' own results: `python -m tests.hosts.compatibility` writes it into a page.
+
+A run of every test in tests/hosts leaves `build/hosts-results.json`; a run of some of them does not.
+"""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from tests.hosts import lab
+
+RESULTS: Final = lab.ROOT / "build" / "hosts-results.json"
+PAGE: Final = lab.ROOT / "docs" / "hosts.md"
+BEGIN: Final = "<!-- from the tests' results: python -m tests.hosts.compatibility -->\n"
+END: Final = "<!-- end -->"
+HOSTS: Final = {
+    "claude-code": "Claude Code",
+    "codex": "Codex CLI",
+    "gemini": "Gemini CLI",
+    "opencode": "opencode",
+}
+
+
+def table(results: dict[str, str]) -> str:
+    """One row for each claim, in the order in which they were tested.
+
+    Args:
+        results: The outcome of each test, by its node id.
+    """
+    rows = ["| host | version | claim | result |", "|---|---|---|---|"]
+    for node, outcome in results.items():
+        for name in _hosts_of(node):
+            rows.append(f"| {HOSTS[name]} | {lab.VERSIONS[name][1]} | {_claim(node)} | {outcome} |")
+    return "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """Put the table of the last whole run into the page."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(before + BEGIN + "\n" + table(json.loads(RESULTS.read_text())) + "\n" + END + after)
+    print(f"wrote {Path(PAGE).relative_to(lab.ROOT)}")
+
+
+def _hosts_of(node: str) -> list[str]:
+    if "test_claude_code" in node:
+        return ["claude-code"]
+    named = [name for name in HOSTS if name in node.rpartition("::")[2]]
+    return named or list(HOSTS)
+
+
+def _claim(node: str) -> str:
+    name, _, case = node.rpartition("::")[2].removeprefix("test_").partition("[")
+    shown = case.rstrip("]").replace("|", "¦")
+    return name.replace("_", " ") + (f" (`{shown}`)" if shown.isascii() and shown.isprintable() and shown else "")
+
+
+if __name__ == "__main__":
+    main()
