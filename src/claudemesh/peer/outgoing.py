@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from claudemesh.database import BRIEF_BYTES
 from claudemesh.errors import Invalid, Refused, Unreachable
@@ -51,6 +51,13 @@ class Flight:
     reseals: int = 0
 
 
+class _Settled(NamedTuple):
+    """Rows that a broker accepted, by which of its statements."""
+
+    answers: list[Acceptance]
+    rows: list[SettledRow]
+
+
 class Outgoing:
     """Submits the outbox of one peer."""
 
@@ -77,6 +84,8 @@ class Outgoing:
         self._runtime = runtime
         self._broker = BrokerId("")
         self._flights: dict[tuple[str, str], Flight] = {}
+        self._settling: set[int] = set()
+        """Rows that were accepted, while that is being recorded."""
         self._answers: list[Acceptance] = []
         self._refusals: list[RefusedMessage] = []
         self._wake = asyncio.Event()
@@ -102,6 +111,7 @@ class Outgoing:
         """A new link to `broker`: nothing is in flight on it."""
         self._broker = broker
         self._flights.clear()
+        self._settling.clear()
         self._answers.clear()
         self._refusals.clear()
 
@@ -114,10 +124,18 @@ class Outgoing:
                 async with asyncio.timeout(self._until_due_s()):
                     await self._wake.wait()
             self._wake.clear()
-            await self._settle_accepted()
-            await self._settle_refused(line)
-            await self._resend_due(line)
-            await self._fill(line)
+            settled = self._take_answers()
+            if settled is None:
+                await self._submit_more(line)
+                continue
+            async with asyncio.TaskGroup() as group:  # what was accepted and what is sealed next share one commit
+                group.create_task(self._record_accepted(settled))
+                await self._submit_more(line)
+
+    async def _submit_more(self, line: Line) -> None:
+        await self._settle_refused(line)
+        await self._resend_due(line)
+        await self._fill(line)
 
     # Filling
 
@@ -127,7 +145,7 @@ class Outgoing:
             room = self._pace.allowance(self._runtime.now(), self._runtime.tempo.in_flight - len(self._flights))
             if room <= 0:
                 return
-            skip, limit = {flight.row.id for flight in self._flights.values()}, min(room, SEAL_BATCH)
+            skip, limit = {flight.row.id for flight in self._flights.values()} | self._settling, min(room, SEAL_BATCH)
             rows = await self._journal.read(
                 partial(
                     outbox.load_open,
@@ -288,10 +306,10 @@ class Outgoing:
 
     # Answers
 
-    async def _settle_accepted(self) -> None:
-        """Record every `accepted` that arrived since the last commit, in one transaction."""
+    def _take_answers(self) -> _Settled | None:
+        """Take every `accepted` that arrived since the last commit out of flight."""
         answers, self._answers = self._answers, []
-        settled: list[SettledRow] = []
+        rows: list[SettledRow] = []
         for index, answer in enumerate(answers):
             for stored in answer.body["r"]:
                 flight = self._flights.get((stored["id"], stored.get("to", "")))
@@ -299,18 +317,20 @@ class Outgoing:
                     continue
                 flight.state, actions = delivery.step(flight.state, delivery.BrokerAccepted(), self._runtime.now())
                 if Action.REPORT in actions:
-                    settled.append(SettledRow(index, flight.row))
-        if not settled:
-            return
+                    rows.append(SettledRow(index, flight.row))
+                    del self._flights[flight.row.message_id, flight.row.peer]
+                    self._settling.add(flight.row.id)
+        return _Settled(answers, rows) if rows else None
+
+    async def _record_accepted(self, settled: _Settled) -> None:
+        """Record what was accepted, in one transaction."""
         mesh, now = self._membership.mesh, self._runtime.now()
-        self._tracker.record(
-            await self._journal.write(
-                lambda connection: write_accepted(connection, mesh, answers, settled, now), brief=True
-            )
+        recorded = await self._journal.write(
+            lambda connection: write_accepted(connection, mesh, settled.answers, settled.rows, now), brief=True
         )
-        self._pace.speed_up(len(settled))
-        for one in settled:
-            self._flights.pop((one.row.message_id, one.row.peer), None)
+        self._tracker.record(recorded)
+        self._pace.speed_up(len(settled.rows))
+        self._settling.difference_update(one.row.id for one in settled.rows)
 
     async def _settle_refused(self, line: Line) -> None:
         refusals, self._refusals = self._refusals, []
