@@ -4,13 +4,14 @@ import asyncio
 from typing import Final
 
 from claudemesh.crypto import identity
+from claudemesh.errors import Refused, Unreachable
 from claudemesh.peer.journal import Journal, keys
 from claudemesh.peer.line import Line
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Session, Sessions
 from claudemesh.protocol import limits
 from claudemesh.protocol.messages import Attest, End, Ok
-from claudemesh.types import Digest, MeshId, UnixMillis
+from claudemesh.types import Digest, MeshId, SessionId, UnixMillis
 
 MARGIN_MS: Final = limits.MINUTE_MS
 """What is submitted with less than this left may arrive too late."""
@@ -26,11 +27,14 @@ class Attesting:
         self._runtime = runtime
         self._expires_at: dict[Digest, UnixMillis] = {}
         """Of the attestations that the broker of the open link knows."""
+        self._late: dict[SessionId, Session] = {}
+        """Opened while the broker could not take it."""
         self._renewing = asyncio.Lock()
 
     def begin_link(self) -> None:
         """A new link: its hello told of the main session, and of no other."""
         self._expires_at.clear()
+        self._late.clear()
         self._keep(self._sessions.main)
 
     async def publish(self, line: Line, session: Session) -> None:
@@ -38,14 +42,26 @@ class Attesting:
         await line.request(Attest(rid=0, st=session.statement, sid=session.label, status=session.status), Ok)
         self._keep(session)
 
+    async def announce(self, line: Line, session: Session) -> None:
+        """Publish a session that was opened now; one that the broker cannot take yet is published before it speaks."""
+        try:
+            await self.publish(line, session)
+        except (Refused, Unreachable):
+            self._late[session.id] = session
+
     async def renew_due(self, line: Line) -> None:
         """Attest anew the sessions whose time runs out: now and then, and before anything is sealed.
 
         A machine that slept wakes with sessions whose time is over, and with messages to send.
         """
-        if not self._due():
+        if not self._late and not self._due():
             return
         async with self._renewing:
+            while self._late:
+                late = next(iter(self._late.values()))
+                if self._sessions.get(late.id) is late:
+                    await self.publish(line, late)
+                self._late.pop(late.id, None)
             for session in self._due():
                 renewed = self._sessions.renew(session)
                 await self.publish(line, renewed)

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Final
 
-from claudemesh.errors import AddressError, Unreachable
+from claudemesh.errors import AddressError, Refused, Unreachable
 from claudemesh.peer.addressing import KnownSession
 from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import held, inbox, outbox, posts, timeline
@@ -26,10 +26,10 @@ async def list_peers(parts: Parts) -> list[PeerView]:
 
 
 async def refresh_presence(parts: Parts) -> None:
-    """Ask the broker who is connected, unless it was asked a moment ago or cannot be asked."""
+    """Ask the broker who is connected, unless it was asked a moment ago or cannot answer now."""
     presence, now = parts.presence, parts.runtime.now()
     if parts.uplink.is_open and now - presence.refreshed_at > PRESENCE_FRESH_MS:
-        with suppress(Unreachable):
+        with suppress(Unreachable, Refused):
             await presence.refresh(await parts.uplink.line(0))
 
 

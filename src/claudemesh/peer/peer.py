@@ -225,7 +225,7 @@ class Peer(Guardian):
         self._parts.names.announce()
         if self.connected:
             with suppress(Unreachable):
-                await self._parts.attesting.publish(await self._parts.uplink.line(0), session)
+                await self._parts.attesting.announce(await self._parts.uplink.line(0), session)
         return PeerSession(self._parts, session.id, session.label)
 
     async def rename(self, name: str, device: str) -> None:
