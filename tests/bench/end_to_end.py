@@ -33,8 +33,7 @@ def measure() -> dict[str, Figure]:
         link = transport.run(_found(directory_of(path, 0), broker.url, PEERS - 1))
         workers = [_start(at * PEERS // PROCESSES, PEERS // PROCESSES) for at in range(PROCESSES)]
         try:
-            results, started = _load(workers, path, link)
-            spent = broker.cpu_s
+            results, started, spent = _load(workers, path, link, broker)
         finally:
             for worker in workers:
                 worker.terminate()
@@ -43,17 +42,22 @@ def measure() -> dict[str, Figure]:
     seconds = max(result["finished_at"] for result in results) - started
     cpu = sum(result["cpu_s"] for result in results)
     note = f"{sum(result['repeated'] for result in results)} surfaced twice; {PROCESSES} processes beside the broker"
+    per_message = f"CPU for each message: peers {_us(cpu)}, broker {_us(spent)} µs"
     return {
         "e2e_100x1000_s": Figure(
             round(seconds, 1),
             "s",
             round(floor_s, 1),
-            f"{delivered / seconds:,.0f} messages/s; floor: seal and open alone",
+            f"{delivered / seconds:,.0f} messages/s; {per_message}; floor: seal and open alone",
         ),
         "e2e_delivered": Figure(
             delivered, "messages", note=f"of {PEERS * MESSAGES:,}; {note}; broker CPU {spent:.0f} s, peers {cpu:.0f} s"
         ),
     }
+
+
+def _us(cpu_s: float) -> str:
+    return f"{cpu_s / PEERS / MESSAGES * 1e6:,.0f}"
 
 
 async def _found(directory: Path, url: str, uses: int) -> str:
@@ -86,21 +90,27 @@ def _start(first: int, count: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=processes.ROOT)
 
 
-def _load(workers: "list[subprocess.Popen[str]]", path: Path, link: str) -> tuple[list[dict[str, Any]], float]:
+def _load(
+    workers: "list[subprocess.Popen[str]]", path: Path, link: str, broker: processes.Server
+) -> tuple[list[dict[str, Any]], float, float]:
+    """What the workers report, when the load began, and what it cost the broker."""
     began = time.monotonic()
     for worker in workers:
         _tell(worker, {"root": str(path), "link": link})
     ids = [one for worker in workers for one in _answer(worker)["ids"]]
     print(f"  {len(ids)} peers joined and connected after {time.monotonic() - began:.0f} s", flush=True)
     before = [processes.cpu_s(worker.pid) for worker in workers]
+    broker_before = broker.cpu_s
     started = time.time()
     for worker in workers:
         _tell(worker, {"ids": ids, "messages": MESSAGES})
     results = [_answer(worker) for worker in workers]
     for worker, result, used in zip(workers, results, before, strict=True):
         result["cpu_s"] = processes.cpu_s(worker.pid) - used
+    spent = broker.cpu_s - broker_before
+    for worker in workers:
         _tell(worker, {})
-    return results, started
+    return results, started, spent
 
 
 def _tell(worker: "subprocess.Popen[str]", content: dict[str, Any]) -> None:
