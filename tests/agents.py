@@ -16,7 +16,7 @@ class Host:
     machine: Machine
     key: str
     host: str = "claude-code"
-    cwd: str = "/work/payments-api"
+    cwd: str = "/srv/payments-api"
 
     def ask(self, op: str, **args: Any) -> Any:
         """One request, on a connection of its own, as a hook process makes it."""

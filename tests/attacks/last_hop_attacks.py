@@ -49,8 +49,8 @@ async def last_hop(directory: Path) -> AsyncIterator[Scene]:
             agents = Agents(home)
             await home.start()
             await home.peers[0].wait_connected()
-            first = await agents.open("claude-code", "first", cwd="/work/api")
-            second = await agents.open("claude-code", "second", cwd="/work/web")
+            first = await agents.open("claude-code", "first", cwd="/srv/api")
+            second = await agents.open("claude-code", "second", cwd="/srv/web")
             try:
                 yield Scene(alice, home, agents, first, second)
             finally:
@@ -92,7 +92,7 @@ async def count_as_read_after_a_crash(scene: Scene) -> bool:
     message_id = await scene.send("never seen")
     await scene.first.take("turn_end", "hook")
     await scene.agents.close(scene.first)
-    again = await scene.agents.open("claude-code", "first", cwd="/work/api")
+    again = await scene.agents.open("claude-code", "first", cwd="/srv/api")
     await again.confirm_handed("next_event")
 
     return await scene.is_said_to_be(message_id, Stage.READ)
@@ -103,7 +103,7 @@ async def be_shown_again_after_a_crash(scene: Scene) -> bool:
     message_id = await scene.send("once")
     await scene.first.take("turn_end", "hook")
     await scene.agents.close(scene.first)
-    again = await scene.agents.open("claude-code", "first", cwd="/work/api")
+    again = await scene.agents.open("claude-code", "first", cwd="/srv/api")
     taken = await again.take("prompt", "hook")
 
     return message_id in [one.message_id for one in taken.offers]

@@ -139,7 +139,7 @@ def test_what_was_withdrawn_is_offered_by_the_next_way(pair: Pair, agent: Host) 
 
 def test_nobody_takes_back_what_another_session_was_shown(pair: Pair, agent: Host) -> None:
     """Offers belong to the session that they were made to."""
-    other = Host(pair.bob, "other", cwd="/work/web")
+    other = Host(pair.bob, "other", cwd="/srv/web")
     other.open()
     pair.send("one")
     taken = agent.take("prompt")
@@ -153,7 +153,7 @@ def test_nobody_takes_back_what_another_session_was_shown(pair: Pair, agent: Hos
 
 def test_a_message_to_a_session_is_for_that_session(pair: Pair, agent: Host) -> None:
     """Another one of the same peer is not shown it, whatever it asks for."""
-    other = Host(pair.bob, "other", cwd="/work/web")
+    other = Host(pair.bob, "other", cwd="/srv/web")
     other.open()
     wait_until(lambda: "payments-api" in pair.alice.run("peers").stdout, "the session is known")
     message_id = pair.send("for you", to="bob.desktop/payments-api")
@@ -167,7 +167,7 @@ def test_a_message_to_a_session_is_for_that_session(pair: Pair, agent: Host) -> 
 
 def test_a_message_to_the_peer_goes_to_one_session(pair: Pair, agent: Host) -> None:
     """Two agents do not both act on it; a session that ends without having read it leaves it to the other."""
-    other = Host(pair.bob, "other", cwd="/work/web")
+    other = Host(pair.bob, "other", cwd="/srv/web")
     other.open()
     message_id = pair.send("somebody")
 
@@ -294,7 +294,7 @@ def hang_up_after_asking(client: Client, stream: Any) -> None:
 
 def test_news_says_what_interrupts_and_what_wakes(pair: Pair, agent: Host) -> None:
     """One session is woken for a message to the peer, the idle one; `low` wakes nobody."""
-    busy = Host(pair.bob, "busy", cwd="/work/web")
+    busy = Host(pair.bob, "busy", cwd="/srv/web")
     busy.open(reach="tool")
     busy.take("prompt")
     agent.status(reach="wakeable")
