@@ -1,4 +1,4 @@
-"""channel_post_us, channel_open_us, rotate_1000_ms and rotate_1000_kb: the cryptography of channels, without a link."""
+"""channel_post_us, channel_open_us, rotate_1000_make_ms, rotate_1000_kb: cryptography of channels, without a link."""
 
 import statistics
 import time
@@ -38,7 +38,7 @@ def measure() -> dict[str, Figure]:
     return {
         "channel_post_us": Figure(round(post_us, 1), "µs", note=f"choose the epoch, seal, encode; {note}"),
         "channel_open_us": Figure(round(open_us, 1), "µs", note=f"decode, every check, replay window; {note}"),
-        "rotate_1000_ms": Figure(
+        "rotate_1000_make_ms": Figure(
             round(rotation_ms, 1), "ms", note=f"make, seal to each, encode; without upload; median of {ROTATIONS}"
         ),
         "rotate_1000_kb": Figure(round(kilobytes, 1), "kB", note="the frame that is uploaded"),

@@ -13,6 +13,7 @@ import uvloop
 
 from claudemesh import transport
 from claudemesh.crypto.invite import parse_link
+from claudemesh.crypto.primitives import box_key, box_once
 from claudemesh.peer import founding
 from claudemesh.peer.config import LogPin
 from claudemesh.peer.events import Hub
@@ -26,7 +27,7 @@ from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol.delivery import Stage
 from claudemesh.protocol.link import LinkHolder
 from claudemesh.protocol.messages import Append, Appended, Log, Sync
-from claudemesh.protocol.roster import verify_signatures
+from claudemesh.protocol.roster import EVERYONE, verify_signatures
 from claudemesh.types import PeerId
 from tests.bench import lanes, processes
 from tests.bench.bench_mesh import BenchMesh
@@ -34,6 +35,7 @@ from tests.bench.report import Figure
 
 JOIN_ENTRIES = 1_000
 JOINS = 5
+ROTATIONS = 9
 SIZES = (10, 100, 1_000, 10_000)
 SAMPLE = 100
 """Entries that are added to a log of each size."""
@@ -48,6 +50,7 @@ TEXT = "x" * 300
 NO_LIMITS = {
     "messages_per_second": 1_000_000,
     "messages_burst": 1_000_000,
+    "epoch_interval_ms": 1,
     "requests_per_second": 1_000_000,
     "requests_burst": 1_000_000,
     "appends_per_minute": 10_000_000,
@@ -62,13 +65,13 @@ def measure() -> dict[str, Figure]:
 
 
 async def _measure() -> dict[str, Figure]:
-    return {"join_1000_ms": await _joins()} | await _growths()
+    return await _joins() | await _growths()
 
 
 # Joining
 
 
-async def _joins() -> Figure:
+async def _joins() -> dict[str, Figure]:
     """From a link to the first message that the broker accepted, each time in a new configuration directory."""
     with processes.directory() as path, processes.broker(path, limits=NO_LIMITS) as broker:
         mesh = await lanes.found_on(broker.url, JOIN_ENTRIES - 2)
@@ -77,9 +80,49 @@ async def _joins() -> Figure:
         for turn in range(JOINS):
             took.append(await _join(path / f"peer-{turn}", mesh.link(broker.url), owner))
             floors.append(_signatures_ms(mesh))
+        async with _claimant(broker.url, mesh) as line:
+            rotations, boxes = zip(*await _rotations(path / "rotator", mesh, line, broker.url), strict=True)
     admitted, accepted = zip(*took, strict=True)
     note = f"median of {JOINS}, worst {max(accepted):.0f}; admitted after {statistics.median(admitted):.0f} ms"
-    return Figure(round(statistics.median(accepted), 1), "ms", round(statistics.median(floors), 1), note)
+    rotated = f"after an admission: made, sealed to each, journaled, uploaded, stored, answered; median of {ROTATIONS}"
+    return {
+        "join_1000_ms": Figure(round(statistics.median(accepted), 1), "ms", round(statistics.median(floors), 1), note),
+        "rotate_1000_ms": Figure(
+            round(statistics.median(rotations), 1), "ms", round(statistics.median(boxes), 1), rotated
+        ),
+    }
+
+
+async def _rotations(directory: Path, mesh: BenchMesh, line: Line, url: str) -> list[tuple[float, float]]:
+    """Milliseconds to replace the secret that all members share, for each newcomer; and to seal as many boxes."""
+    async with _surroundings(directory) as around:
+        joined = await founding.join(around, mesh.link(url), name="rotator", device="bench")
+        async with Peer(around.keystore, around.journal, joined.mesh) as peer:
+            await peer.wait_connected()
+            news = await line.request(Sync(rid=0, seq=mesh.roster.seq + 1), Log)
+            for entry in news.entries:
+                mesh.roster.apply(entry)
+            await _until_told(peer, around, mesh)
+            await peer.rotate_scopes([EVERYONE])  # once before, since it asks for the cards of all
+            took = []
+            for number in range(ROTATIONS):
+                entry = mesh.draft_admission(f"reason {number}")
+                mesh.roster.apply(entry)
+                await line.request(Append(rid=0, entries=[entry]), Appended)
+                await _until_told(peer, around, mesh)
+                started = time.perf_counter()
+                await peer.rotate_scopes([EVERYONE])
+                rotated = time.perf_counter()
+                _seal_for_each(mesh)
+                took.append(((rotated - started) * 1_000, (time.perf_counter() - rotated) * 1_000))
+    return took
+
+
+def _seal_for_each(mesh: BenchMesh) -> None:
+    """What a rotation cannot do without: a secret sealed to every member, and nothing else."""
+    secret = box_key(bytes(32)).secret
+    for member in mesh.roster.active_members():
+        box_once(bytes(32), bytes(24), member.box, secret)
 
 
 def _signatures_ms(mesh: BenchMesh) -> float:
