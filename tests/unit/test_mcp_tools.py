@@ -89,7 +89,7 @@ def test_of_the_environment_two_words_are_passed_on() -> None:
         "CLAUDE_CODE_SESSION_ID": "5e55",
         "CLAUDE_PROJECT_DIR": "/srv/api",
         "ANTHROPIC_API_KEY": "sk-secret",
-        "HOME": "/root",
+        "HOME": "/home/alice",
     }
 
     told = attach_arguments(Options(), environment, "/tmp")
