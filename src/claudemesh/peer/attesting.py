@@ -38,8 +38,11 @@ class Attesting:
         self._keep(self._sessions.main)
 
     async def publish(self, line: Line, session: Session) -> None:
-        """Publish a session, or its renewed attestation."""
-        await line.request(Attest(rid=0, st=session.statement, sid=session.label, status=session.status), Ok)
+        """Publish a session, or its renewed attestation.
+
+        Without its label, which is often the name of a directory: peers are told it end-to-end, the broker is not.
+        """
+        await line.request(Attest(rid=0, st=session.statement, status=session.status), Ok)
         self._keep(session)
 
     async def announce(self, line: Line, session: Session) -> None:
