@@ -12,6 +12,7 @@ import pytest
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.hosts.base import Host, Place, Scope, Unwritable, host_of
 from claudemesh.hosts.seen import note_hook
+from tests import plugin
 
 FILES = {
     "codex": (".codex/config.toml", ".codex/hooks.json"),
@@ -192,3 +193,8 @@ def test_doctor_finds_what_was_set_up_with_more_leave(host: Host, tmp_path: Path
     host.install(place._replace(allows_tools=True))
 
     assert host.probe(place).is_set_up
+
+
+def test_the_plugin_has_the_hooks_of_the_code() -> None:
+    """They are written by `python -m tests.plugin`."""
+    assert plugin.HOOKS.read_text() == plugin.hooks()

@@ -9,6 +9,7 @@ import sys
 
 from tests.hosts import lab
 
+TIMEOUT_S = "400"
 NAMESPACE = 'ip link set lo up && exec "$@"'
 
 
@@ -21,7 +22,7 @@ def main() -> None:
         print(f"installing {name} {lab.VERSIONS[name][1]} into {lab.LAB}", flush=True)
         lab.install(name)
     flags = "-n" if os.geteuid() == 0 else "-rn"
-    pytest = [sys.executable, "-m", "pytest", "-n", "0", "tests/hosts", *sys.argv[1:]]
+    pytest = [sys.executable, "-m", "pytest", "-n", "0", "--timeout", TIMEOUT_S, "tests/hosts", *sys.argv[1:]]
     os.execvp("unshare", ["unshare", flags, "sh", "-c", NAMESPACE, "hosts", *pytest])
 
 

@@ -1,6 +1,7 @@
 """Claude Code, the real program: when a message reaches its model's requests, how often, and what its sender learns."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from tests.hosts.claude import Claude
 from tests.hosts.conftest import Mesh
 from tests.hosts.simulated_anthropic import last_tool_result, simulated_anthropic
-from tests.hosts.simulated_models import Block, Body, Call, Request, Say, SimulatedModels
+from tests.hosts.simulated_models import Block, Body, Call, Request, Say, Script, SimulatedModels, strings
 from tests.processes import wait_until
 
 SEND, ASK, INBOX = (f"mcp__claudemesh__mesh_{name}" for name in ("send", "ask", "inbox"))
@@ -262,3 +263,60 @@ def test_a_hook_process_is_short(mesh: Mesh, bob: Claude, record_property: Any) 
     done = os.times()
     processor_ms = (done.children_user + done.children_system - worked.children_user - worked.children_system) * 1000
     record_property("summary", f"hook_ms {min(times):.0f} at best, {processor_ms / RUNS:.0f} of processor time")
+
+
+def test_an_idle_session_is_woken_also_after_its_daemon_was_killed(
+    mesh: Mesh, models: SimulatedModels, bob: Claude
+) -> None:
+    """It watches its bell still; its server finds the new daemon by itself."""
+    bob.open()
+    wait_for_presence(mesh, "bob")
+    time.sleep(2)  # the program says nowhere when it watches the bell
+
+    mesh.bob.kill_daemon()
+    mesh.bob.ok("daemon", "start")
+    wait_for_presence(mesh, "bob")
+    message_id = mesh.send("are you still there?", to="bob.desktop/bob")
+    (request,) = wait_for_requests(models, "bob", 1)
+
+    assert occurrences(request, "are you still there?") == 1
+    mesh.wait_for_stages(message_id, ["offered", "read"])
+
+
+def test_two_agents_that_answer_whatever_comes_are_stopped(mesh: Mesh, models: SimulatedModels, bob: Claude) -> None:
+    """After eight hops a message waits for a person, who sees why."""
+    alice = Claude.on(mesh.alice, models, "alice")
+    alice.set_up()
+    models.scripts.update(alice=_answers_everything("bob.desktop"), bob=_answers_everything("alice.laptop"))
+    try:
+        alice.open().type("begin")
+        bob.open()
+        wait_until(lambda: held(mesh), "something is held", 90)
+    finally:
+        alice.close()
+
+    (first, *_) = held(mesh)
+    asked = len(models.of("alice")) + len(models.of("bob"))
+    assert "hops" in str(first)
+    assert asked <= 30, "a turn for each message, and no more of them than the guard allows"
+
+
+def held(mesh: Mesh) -> list[Any]:
+    """What waits for a person on either machine."""
+    return [one for machine in (mesh.alice, mesh.bob) for one in machine.ok("hold", "list")["held"]]
+
+
+def _answers_everything(to: str) -> Script:
+    answered: set[str] = set()
+
+    def script(body: Body, number: int) -> list[Block]:
+        text = "\n".join(strings(body["messages"]))
+        seen = re.findall(r"(?<!\| )--- message (\S+)", text)
+        fresh = [one for one in seen if one not in answered]
+        if number and not fresh:
+            return [Say("done")]
+        answered.update(seen)
+        reply = {"reply_to": fresh[-1]} if fresh else {}
+        return [Call(SEND, {"to": to, "text": f"and what about {number}?", **reply})]
+
+    return script

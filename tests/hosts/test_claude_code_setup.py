@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import plugin
 from tests.hosts.claude import Claude
 from tests.hosts.simulated_anthropic import simulated_anthropic
 from tests.hosts.simulated_models import Say, SimulatedModels
@@ -144,11 +143,6 @@ def test_the_plugin_brings_server_hooks_skill_and_commands(bob: Claude, models: 
     assert first.text.count("| the build is green") == 1
     assert "Call `mesh_inbox` and list what came" in second.text
     assert bob.claude("plugin", "uninstall", "mesh@claudemesh").exit_code == 0
-
-
-def test_the_plugin_has_the_hooks_of_the_code() -> None:
-    """They are written by `python -m tests.plugin`."""
-    assert plugin.HOOKS.read_text() == plugin.hooks()
 
 
 def test_the_status_line_is_short_and_current(bob: Claude) -> None:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, ConfigDir
+from claudemesh.daemon.logs import log_event
+from claudemesh.errors import ClaudemeshError
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, run_program, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of
 from claudemesh.hosts.json_hooks import TOOL, with_hooks, without_hooks
@@ -63,6 +65,9 @@ MOMENTS: Final[dict[str, Moment]] = {
 async def attend(daemon: "Daemon", session: AgentSession) -> None:
     """Ring the session's bell while something waits that should wake it, and look after what it was shown."""
     bell = bell_of(daemon.config, session.key)
+    known = await asyncio.to_thread(remembered, daemon.config, NAME, session.key)
+    if known.get("reach") == "wakeable":  # it watches its bell still, though the daemon began anew
+        await session.set_reach("wakeable")
     ringing: asyncio.Task[None] | None = None
     watching = asyncio.create_task(_look_after(daemon, session))
     try:
@@ -100,10 +105,14 @@ async def _look_after(daemon: "Daemon", session: AgentSession) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         known = await asyncio.to_thread(remembered, daemon.config, NAME, session.key)
-        await _settle(session, known.get("transcript", ""))
+        try:
+            await _settle(session, known.get("transcript", ""))
+        except ClaudemeshError as error:  # a full disk, say; what it was shown stays open until it can be stored
+            log_event("hook_failed", code=error.code)
         pid = known.get("process", "")
         if pid.isdigit() and not _is_alive(int(pid)):
             _remove(bell_of(daemon.config, session.key))
+            forget(daemon.config, NAME, session.key)
             closing = daemon.agents.close(session)  # cancels this very task
             await asyncio.shield(asyncio.ensure_future(closing))
 
@@ -125,8 +134,8 @@ def _begin(daemon: "Daemon", call: HookCall) -> None:
     bell.parent.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     bell.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     bell.touch()
-    process = str(call.process) if call.process else ""
-    remember(daemon.config, NAME, call.session, {"transcript": call.transcript, "process": process})
+    facts = {"transcript": call.transcript, "process": str(call.process or ""), "reach": _reach(call)}
+    remember(daemon.config, NAME, call.session, facts)
 
 
 def _end(daemon: "Daemon", call: HookCall) -> None:
