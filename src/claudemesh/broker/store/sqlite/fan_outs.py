@@ -28,12 +28,13 @@ _INSERT_PAYLOAD: Final = """
 """
 _INSERT_ROWS: Final = """
     INSERT INTO mailbox (q, recipient, slot, sender, kind, size, scheduled, not_before, expires_at, accepted_at, shared)
-    SELECT ?1 + r.key, r.value, s.value, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
-    FROM json_each(?2) r LEFT JOIN json_each(?3) s ON s.key = r.key
+    SELECT ?1 + key, json_extract(value, '$[0]'), json_extract(value, '$[1]'), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+    FROM json_each(?2)
 """
+"""Pairs in one array: two arrays joined by their position would be compared each with each."""
 _INSERT_ROWS_WITHOUT_SLOTS: Final = """
     INSERT INTO mailbox (q, recipient, slot, sender, kind, size, scheduled, not_before, expires_at, accepted_at, shared)
-    SELECT ?1 + key, value, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM json_each(?2)
+    SELECT ?1 + key, value, NULL, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 FROM json_each(?2)
 """
 _to_json: Final = msgspec.json.Encoder().encode
 
@@ -91,9 +92,11 @@ class FanOuts:
         if due_at is not None and scheduled:
             self._mailboxes.schedule(due_at)
         first_q = self._mailboxes.number(len(peers))
-        recipients = _to_json([refs[one.mesh, peer] for peer in peers]).decode()
-        slots = _to_json([recipient.slot for recipient in one.recipients]).decode() if one.kind == "epoch" else None
-        sql = _INSERT_ROWS_WITHOUT_SLOTS if slots is None else _INSERT_ROWS
         common = (sender, one.kind, one.size, scheduled, due_at, one.expires_at, now, shared)
-        connection.execute(sql, (first_q, recipients, slots, *common))
+        if one.kind == "epoch":
+            pairs = [(refs[one.mesh, recipient.peer], recipient.slot) for recipient in one.recipients]
+            connection.execute(_INSERT_ROWS, (first_q, _to_json(pairs).decode(), *common))
+        else:
+            recipients = [refs[one.mesh, peer] for peer in peers]
+            connection.execute(_INSERT_ROWS_WITHOUT_SLOTS, (first_q, _to_json(recipients).decode(), *common))
         return range(first_q, first_q + len(peers))
