@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from claudemesh import transport
 from claudemesh.errors import Unreachable
@@ -23,9 +23,13 @@ from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect
 from claudemesh.peer.restricted import RestrictedSession, open_restricted
 from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.session import Session
 from claudemesh.peer.views import MeshView, MessageStatus, PeerView, Received
 from claudemesh.protocol.delivery import Stage, has_ended, reaches
 from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, SessionId, UserId
+
+ANNOUNCED_WITHIN_S: Final = 2.0
+"""How long opening a session waits for the broker's answer; it is told all the same."""
 
 
 class Peer(Guardian):
@@ -43,6 +47,7 @@ class Peer(Guardian):
         """Describe a peer over an opened keystore and journal; it works while its context is entered."""
         super().__init__(assemble(keystore, journal, mesh, connect, runtime or Runtime()), None)
         self._task: asyncio.Task[None] | None = None
+        self._announcing: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -87,6 +92,8 @@ class Peer(Guardian):
     ) -> None:
         assert self._task is not None
         self._task.cancel()
+        for task in self._announcing:
+            task.cancel()
         await self._parts.outbox.finish()
         try:
             await asyncio.wait({self._task})  # what a task ended with is for `wait_ended`, not for who leaves
@@ -224,9 +231,27 @@ class Peer(Guardian):
         session = self._parts.sessions.open(contents.as_label(label) or "session", cwd, tags)
         self._parts.names.announce()
         if self.connected:
+            await self._announce(session)
+        return PeerSession(self._parts, session.id, session.label)
+
+    async def _announce(self, session: Session) -> None:
+        """Tell the broker of a session; nobody waits long for a broker that does not answer."""
+
+        async def announce() -> None:
             with suppress(Unreachable):
                 await self._parts.attesting.announce(await self._parts.uplink.line(0), session)
-        return PeerSession(self._parts, session.id, session.label)
+
+        task = asyncio.create_task(announce())
+        self._announcing.add(task)
+        task.add_done_callback(self._announced)
+        await asyncio.wait({task}, timeout=ANNOUNCED_WITHIN_S)
+        if task.done():
+            await task
+
+    def _announced(self, task: asyncio.Task[None]) -> None:
+        self._announcing.discard(task)
+        if not task.cancelled():
+            task.exception()  # a refusal that came late: the session is not in presence, and works all the same
 
     async def rename(self, name: str, device: str) -> None:
         """Change what this peer calls its user and itself, and tell the others."""
