@@ -1,4 +1,7 @@
-"""Leases: a column of the mailbox, void once the link's node has ended; and which links here may hold any."""
+"""Leases: void once the link's node has ended; and which links of this process may hold any.
+
+A row that is stored for an open link has its lease in a column; one that is leased later has it in a table beside.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,12 +18,15 @@ WAITING: Final = """
     SELECT k.mesh_id, k.peer_id FROM unnest($1::text[], $2::text[]) k (mesh_id, peer_id)
     JOIN peers p ON p.mesh_id = k.mesh_id AND p.peer_id = k.peer_id
     WHERE EXISTS (
-        SELECT FROM mailbox WHERE recipient = p.ref AND (not_before IS NULL OR not_before <= $3)
+        SELECT FROM mailbox m WHERE recipient = p.ref AND (not_before IS NULL OR not_before <= $3)
             AND (lease IS NULL OR lease >> 32 NOT IN (SELECT node FROM nodes))
+            AND NOT EXISTS (SELECT FROM leases l WHERE l.recipient = m.recipient AND l.q = m.q
+                AND l.link >> 32 IN (SELECT node FROM nodes))
     )
 """
 
-# Of each mailbox only once, or two links would choose the same rows.
+# Of each mailbox only once, or two links would choose the same rows. Another node may have leased a row since this
+# statement began: then the insertion finds its lease and leaves it.
 _LEASE: Final = """
     WITH chosen AS (
         SELECT k.at, k.link, m.recipient, m.q
@@ -28,22 +34,30 @@ _LEASE: Final = """
             WITH ORDINALITY k (mesh_id, peer_id, link, now, number, at)
         JOIN peers p ON p.mesh_id = k.mesh_id AND p.peer_id = k.peer_id
         CROSS JOIN LATERAL (
-            SELECT recipient, q FROM mailbox
+            SELECT recipient, q FROM mailbox m
             WHERE recipient = p.ref AND (not_before IS NULL OR not_before <= k.now)
                 AND (lease IS NULL OR lease >> 32 NOT IN (SELECT node FROM nodes))
-            ORDER BY q LIMIT k.number FOR UPDATE SKIP LOCKED
+                AND NOT EXISTS (SELECT FROM leases l WHERE l.recipient = m.recipient AND l.q = m.q
+                    AND l.link >> 32 IN (SELECT node FROM nodes))
+            ORDER BY q LIMIT k.number FOR UPDATE OF m SKIP LOCKED
         ) m
     ), leased AS (
-        UPDATE mailbox m SET lease = c.link FROM chosen c WHERE m.recipient = c.recipient AND m.q = c.q
-        RETURNING c.at, m.*
+        INSERT INTO leases AS l (recipient, q, link) SELECT recipient, q, link FROM chosen ORDER BY recipient, q
+        ON CONFLICT (recipient, q) DO UPDATE SET link = excluded.link
+        WHERE l.link >> 32 NOT IN (SELECT node FROM nodes)
+        RETURNING recipient, q
     )
-    SELECT at::int - 1, q, l.accepted_at, l.kind, coalesce(l.payload, p.payload),
-        coalesce(l.attestation, p.attestation), coalesce(slot, '')
-    FROM leased l LEFT JOIN payloads p ON p.ref = l.shared ORDER BY at, q
+    SELECT c.at::int - 1, m.q, m.accepted_at, m.kind, coalesce(m.payload, p.payload),
+        coalesce(m.attestation, p.attestation), coalesce(slot, '')
+    FROM leased JOIN chosen c USING (recipient, q) JOIN mailbox m USING (recipient, q)
+    LEFT JOIN payloads p ON p.ref = m.shared ORDER BY c.at, m.q
 """
 _RELEASE: Final = """
+    WITH released AS (
+        DELETE FROM leases WHERE link = $3 AND recipient = (SELECT ref FROM peers WHERE mesh_id = $1 AND peer_id = $2)
+    )
     UPDATE mailbox SET lease = NULL
-    WHERE recipient = (SELECT ref FROM peers WHERE mesh_id = $1 AND peer_id = $2) AND lease = $3
+    WHERE lease = $3 AND recipient = (SELECT ref FROM peers WHERE mesh_id = $1 AND peer_id = $2)
 """
 
 

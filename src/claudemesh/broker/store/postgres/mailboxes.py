@@ -48,6 +48,10 @@ _FIRST_ANSWERS: Final = """
 """
 _HASH: Final = "SELECT hash FROM audit_log WHERE mesh_id = $1 AND id = $2"
 _DELETE: Final = """
+    WITH unleased AS (
+        DELETE FROM leases l USING unnest($1::bigint[], $2::bigint[]) k (recipient, q)
+        WHERE l.recipient = k.recipient AND l.q = k.q
+    )
     DELETE FROM mailbox m USING unnest($1::bigint[], $2::bigint[]) k (recipient, q)
     WHERE m.recipient = k.recipient AND m.q = k.q RETURNING m.recipient, m.q, size, shared
 """

@@ -38,6 +38,7 @@ _LATE: Final = """
     SELECT node FROM nodes WHERE node <> $1 AND beat_at < clock_timestamp() - $2::bigint * interval '1 millisecond'
     ORDER BY node FOR UPDATE SKIP LOCKED
 """
+_END_LEASES: Final = "DELETE FROM leases WHERE link >= $1 AND link < $2"
 _REMOVE: Final = "DELETE FROM nodes WHERE node = ANY ($1::bigint[])"
 
 
@@ -82,6 +83,7 @@ async def end(transaction: Transaction, nodes: Sequence[NodeId]) -> None:
         await transaction.execute(_REMOVE, list(nodes))
         for node in nodes:
             await presence.clear_links(transaction, *links_of(node))
+            await transaction.execute(_END_LEASES, *links_of(node))
 
 
 async def leave(transaction: Transaction, node: NodeId) -> None:

@@ -27,6 +27,7 @@ _RENEW: Final = """
     WHERE mesh_id = $1 AND length = $4 AND length > 0 AND (head_at IS NULL OR head_at < $5)
 """
 _DELETIONS: Final = (
+    "DELETE FROM leases WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = $1)",
     "DELETE FROM mailbox WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = $1)",
     "DELETE FROM payloads WHERE sender IN (SELECT ref FROM peers WHERE mesh_id = $1)",
     "DELETE FROM subscriptions WHERE mesh_id = $1",

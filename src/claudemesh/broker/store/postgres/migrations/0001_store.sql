@@ -73,8 +73,8 @@ CREATE TABLE payloads (
 -- Ciphertext cannot be compressed.
 ALTER TABLE payloads ALTER COLUMN payload SET STORAGE EXTERNAL;
 
--- A row has a payload of its own, or shares one; a row of an epoch has a slot besides. `lease` is the link that has the
--- row, and is void once its node (the upper 32 bits) stands no longer in `nodes`.
+-- A row has a payload of its own, or shares one; a row of an epoch has a slot besides. `lease` is the link that the row
+-- was stored for, and is void once its node (the upper 32 bits) stands no longer in `nodes`.
 CREATE TABLE mailbox (
     recipient   bigint NOT NULL,
     q           bigint NOT NULL,
@@ -103,11 +103,22 @@ CREATE INDEX mailbox_expiry ON mailbox (expires_at);
 CREATE INDEX mailbox_due ON mailbox (not_before) WHERE not_before IS NOT NULL;
 CREATE INDEX mailbox_shared ON mailbox (shared) WHERE shared IS NOT NULL;
 
+-- Rows that were leased after they were stored, each to a link; void as `mailbox.lease` is. A table of its own, since an
+-- update would write the payload and every index entry again.
+CREATE TABLE leases (
+    recipient bigint NOT NULL,
+    q         bigint NOT NULL,
+    link      bigint NOT NULL,
+    PRIMARY KEY (recipient, q)
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+
 -- The mailbox as a person reads it.
 CREATE VIEW queued AS
-SELECT q, r.mesh_id, r.peer_id, s.peer_id AS sender, coalesce(m.message_id, p.message_id) AS message_id, m.kind, p.channel,
-       size, not_before, expires_at, m.accepted_at, lease, coalesce(m.payload, p.payload) AS payload, slot
-FROM mailbox m JOIN peers r ON r.ref = m.recipient JOIN peers s ON s.ref = m.sender LEFT JOIN payloads p ON p.ref = m.shared;
+SELECT m.q, r.mesh_id, r.peer_id, s.peer_id AS sender, coalesce(m.message_id, p.message_id) AS message_id, m.kind, p.channel,
+       size, not_before, expires_at, m.accepted_at, coalesce(l.link, lease) AS lease, coalesce(m.payload, p.payload) AS payload,
+       slot
+FROM mailbox m JOIN peers r ON r.ref = m.recipient JOIN peers s ON s.ref = m.sender LEFT JOIN payloads p ON p.ref = m.shared
+    LEFT JOIN leases l ON l.recipient = m.recipient AND l.q = m.q;
 
 -- Only what differs from the rule of the channel's kind.
 CREATE TABLE subscriptions (
