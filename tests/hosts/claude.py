@@ -33,12 +33,18 @@ class Claude:
         one = cls(machine, models, model, machine.home / (project or model))
         for directory in (one.project, one.machine.home / "tmp", one.settings.parent):
             directory.mkdir(parents=True, exist_ok=True)
-        key = (KEY_PREFIX + model)[-20:]
-        trusted = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True, "allowedTools": []}
-        state = {"hasCompletedOnboarding": True, "theme": "dark", "lastOnboardingVersion": "9.9.9"}
-        state |= {"customApiKeyResponses": {"approved": [key], "rejected": []}}
-        one.state.write_text(json.dumps(state | {"projects": {str(one.project): trusted}}))
+        one._trust((KEY_PREFIX + model)[-20:])
         return one
+
+    def _trust(self, key: str) -> None:
+        """What a user has answered before: the questions of the first start, of the key and of the directory."""
+        known = json.loads(self.state.read_text()) if self.state.exists() else {}
+        approved = [*known.get("customApiKeyResponses", {}).get("approved", []), key]
+        trusted = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True, "allowedTools": []}
+        answers = {"hasCompletedOnboarding": True, "theme": "dark", "lastOnboardingVersion": "9.9.9"}
+        answers |= {"customApiKeyResponses": {"approved": approved, "rejected": []}}
+        answers |= {"projects": known.get("projects", {}) | {str(self.project): trusted}}
+        self.state.write_text(json.dumps(known | answers))
 
     @property
     def settings(self) -> Path:
