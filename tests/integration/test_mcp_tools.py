@@ -29,7 +29,7 @@ async def test_two_agents_converse_and_the_sender_learns_what_was_read(pair: Pai
     ):
         await bob.says("mesh_self")
 
-        sent = await alice.says("mesh_send", to="bob.desktop/tester", text=f"are the tests of {era} green?")
+        sent = await alice.says("mesh_send", to=f"bob.desktop/{label}", text=f"are the tests of {era} green?")
         announced = await bob.until("mesh_self", "unread")
         shown = await bob.call("mesh_inbox")
         again = await bob.says("mesh_inbox")

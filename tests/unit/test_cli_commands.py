@@ -11,7 +11,7 @@ import pytest
 from claudemesh.cli.main import VERBS, cli
 from tests.reference import CLI, cli_reference, commands, help_text, with_generated
 
-WITHOUT_JSON = {"claudemesh daemon run", "claudemesh broker"}
+WITHOUT_JSON = {"claudemesh daemon run", "claudemesh broker", "claudemesh mcp"}
 """Processes that last, not questions with an answer."""
 SLOW_TO_IMPORT = ("aiohttp", "asyncio", "claudemesh.crypto", "claudemesh.peer", "msgspec", "nacl", "rich", "sqlite3")
 

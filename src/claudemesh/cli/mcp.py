@@ -12,9 +12,9 @@ from claudemesh.errors import UsageError
 @click.option("--tag", "tags", multiple=True, metavar="K=V", help="Of the session: `send tag:K=V` reaches it.")
 @click.option("--peers-as-tools", is_flag=True, help="Also offer each peer that was granted `ask` as a tool, ask_NAME.")
 def mcp(host: str, label: str, mesh: str, tags: tuple[str, ...], peers_as_tools: bool) -> None:
-    """Serve MCP to an agent on standard input and output.
+    """Serve MCP to an agent on standard input and output; hosts start it.
 
-    Hosts start it; `claudemesh install` sets them up. It carries lines to the daemon, which is started
+    `claudemesh install` sets them up. It carries lines to the daemon, which is started
     when it does not run.
     """
     from claudemesh.mcp.pump import main
