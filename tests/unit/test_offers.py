@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -12,6 +13,7 @@ from claudemesh.peer.journal.inbox import InboxDraft
 from claudemesh.peer.journal.offers import OfferDraft, Offerer, Told, Wanted
 from claudemesh.types import MeshId, MessageId, PeerId, SessionId, UnixMillis
 
+SPEC = Path(__file__).resolve().parents[2] / "docs" / "spec" / "surfacing.md"
 MESH = MeshId("3e" * 32)
 SENDER = PeerId("a1" * 32)
 API, WEB = Told("api"), Told("web")
@@ -116,6 +118,20 @@ def test_every_state_and_event(journal: sqlite3.Connection, state: str, event: s
 def test_the_table_is_complete() -> None:
     """Every pair of a state and an event is there."""
     assert set(AFTER) == {(state, event) for state in STATES for event in ("hand", "confirm", "withdraw")}
+
+
+def test_the_table_is_that_of_the_specification() -> None:
+    """Row by row: the state that follows, or `unchanged`."""
+    lines = SPEC.read_text().split("\n")
+    begin = lines.index("| state | `hand` | `confirm` | `withdraw` |") + 2
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[begin : begin + len(STATES)]]
+    stated = {
+        (row[0], event): row[0] if cell == "unchanged" else cell.split(",")[0]
+        for row in rows
+        for event, cell in zip(("hand", "confirm", "withdraw"), row[1:], strict=True)
+    }
+
+    assert stated == {pair: after for pair, (after, _, _) in AFTER.items()}
 
 
 @pytest.mark.parametrize("state", STATES)
