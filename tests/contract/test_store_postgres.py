@@ -99,11 +99,11 @@ async def test_only_one_of_two_nodes_appends_after_an_entry(stores: tuple[Postgr
 async def test_leases_of_two_nodes_share_nothing(stores: tuple[PostgresStore, PostgresStore]) -> None:
     """Links of both ask for one mailbox at once: each row goes to one, and all are given out."""
     nodes = [await store.join(KEY, alone=False) for store in stores]
-    await stores[0].append([submission() for _ in range(100)], NOW)
+    await stores[0].append([submission() for _ in range(600)], NOW)
 
     async def drain(store: PostgresStore, link: LinkId) -> list[int]:
         taken: list[int] = []
-        while rows := await store.lease(MESH, BOB, link, NOW, 7):
+        while rows := await store.lease(MESH, BOB, link, NOW, 3):
             taken += [row.q for row in rows]
         return taken
 
@@ -114,10 +114,10 @@ async def test_leases_of_two_nodes_share_nothing(stores: tuple[PostgresStore, Po
             for store, node in zip(stores, nodes, strict=True)
         )
     )
-    rest = await stores[0].lease(MESH, BOB, nodes[0].first_link, NOW, 100)
+    rest = await stores[0].lease(MESH, BOB, nodes[0].first_link, NOW, 1_000)
 
     qs = [q for some in found for q in some] + [row.q for row in rest]
-    assert len(qs) == len(set(qs)) == 100
+    assert len(qs) == len(set(qs)) == 600
 
 
 async def test_what_another_node_wrote_is_in_the_usage_within_seconds(
