@@ -23,11 +23,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 @pytest.mark.parametrize("era", ERAS)
 async def test_two_agents_converse_and_the_sender_learns_what_was_read(pair: Pair, era: str) -> None:
     """A message is announced on the next tool result, shown once, and `read` when the result that carried it was."""
-    async with (
-        agent(pair.alice, "--label", "coder", era=era) as alice,
-        agent(pair.bob, "--label", "tester", era=era) as bob,
-    ):
-        await bob.says("mesh_self")
+    label = f"tester-{era[:4]}"
+    coder, tester = agent(pair.alice, "--label", "coder", era=era), agent(pair.bob, "--label", label, era=era)
+    async with coder as alice, tester as bob:
+        await alice.until("mesh_peers", f"bob.desktop/{label}")
 
         sent = await alice.says("mesh_send", to=f"bob.desktop/{label}", text=f"are the tests of {era} green?")
         announced = await bob.until("mesh_self", "unread")
