@@ -128,9 +128,11 @@ class Outgoing:
             if settled is None:
                 await self._submit_more(line)
                 continue
-            async with asyncio.TaskGroup() as group:  # what was accepted and what is sealed next share one commit
-                group.create_task(self._record_accepted(settled))
-                await self._submit_more(line)
+            recording = asyncio.create_task(self._record_accepted(settled), name="accepted")
+            try:
+                await self._submit_more(line)  # what it seals shares a commit with what was accepted
+            finally:
+                await recording  # also when the link ends: who waits for these is told
 
     async def _submit_more(self, line: Line) -> None:
         await self._settle_refused(line)
