@@ -73,7 +73,7 @@ def verify(public: str, message: bytes, signature: bytes) -> None:
         raise BadSignature("bad_sig") from error
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def _shared_key(public: str, secret: bytes) -> bytes:
     """X25519 agreement: 60 µs of each box, and the same for every message between two keys."""
     return bytes(sodium.crypto_box_beforenm(bytes.fromhex(public), secret))

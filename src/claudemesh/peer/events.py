@@ -234,6 +234,11 @@ class Hub:
         self._watches: set[Watch] = set()
         self._closed = False
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._watches)
+
     def publish(self, event: Event) -> None:
         """Tell every watcher; never waits."""
         for watch in self._watches:

@@ -95,6 +95,7 @@ def write_accepted(
                 recorded_at=now,
                 signer=statement.k,
                 evidence=evidence[index],
+                outbox_row=row.id,
             )
         )
     return recorded

@@ -25,7 +25,8 @@ class Tracker:
         for one in recorded:
             if one is None:
                 continue
-            self._hub.publish(events.StageReached(one.message_id, one.peer, one.claim.stage, one.claim.witness))
+            if self._hub.is_watched:
+                self._hub.publish(events.StageReached(one.message_id, one.peer, one.claim.stage, one.claim.witness))
             self.touch(one.message_id)
 
     def touch(self, message_id: MessageId) -> None:

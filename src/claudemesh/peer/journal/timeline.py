@@ -21,6 +21,10 @@ _COPIES: Final = (
     ),
 )
 """Where a message has a row for its recipient: sent to a peer, posted to a channel, read by a member of the channel."""
+_ROW: Final = (
+    "SELECT stage, witness FROM outbox WHERE id = ?",
+    "UPDATE outbox SET stage = ?, witness = ? WHERE id = ?",
+)
 
 
 class Evidence(NamedTuple):
@@ -83,18 +87,22 @@ def record(
     signer: str,
     detail: str = "",
     evidence: int | None = None,
+    outbox_row: int | None = None,
 ) -> Recorded | None:
     """Record a claim about a message that this peer sent to `peer`; for a post, `peer` may be the channel itself.
+
+    Args:
+        outbox_row: The row of a direct message, where it is known: found sooner than by three keys.
 
     Returns:
         None when the claim is not admissible, not about a message of ours to that peer, or known.
     """
     if not is_admissible(claim):
         return None
-    found = _find_copy(connection, mesh, message_id, peer)
+    found = _find_copy(connection, outbox_row, mesh, message_id, peer)
     if found is None:
         return None
-    update, before = found
+    update, key, before = found
     inserted = connection.execute(
         "INSERT OR IGNORE INTO timeline"
         " (mesh, message_id, peer, stage, witness, at, recorded_at, signer, detail, evidence)"
@@ -105,7 +113,7 @@ def record(
         return None
     shown = advance(before, claim) or before
     if shown != before:
-        connection.execute(update, (shown.stage, shown.witness, mesh, message_id, peer))
+        connection.execute(update, (shown.stage, shown.witness, *key))
     return Recorded(message_id, peer, claim, shown)
 
 
@@ -120,11 +128,17 @@ def load(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[
 
 
 def _find_copy(
-    connection: sqlite3.Connection, mesh: MeshId, message_id: MessageId, peer: PeerId | ChannelId
-) -> tuple[str, Claim] | None:
-    """What is shown of a message at one of those it was sent to, and the statement that changes it."""
-    for select, update in _COPIES:
-        row = connection.execute(select, (mesh, message_id, peer)).fetchone()
+    connection: sqlite3.Connection,
+    outbox_row: int | None,
+    mesh: MeshId,
+    message_id: MessageId,
+    peer: PeerId | ChannelId,
+) -> tuple[str, tuple[object, ...], Claim] | None:
+    """What is shown of a message at one of those it was sent to, and the statement that changes it, with its key."""
+    key: tuple[object, ...]
+    copies, key = (_COPIES, (mesh, message_id, peer)) if outbox_row is None else ((_ROW,), (outbox_row,))
+    for select, update in copies:
+        row = connection.execute(select, key).fetchone()
         if row is not None:
-            return update, Claim(Stage(row[0]), Witness(row[1]))
+            return update, key, Claim(Stage(row[0]), Witness(row[1]))
     return None
