@@ -214,3 +214,21 @@ _EVERY_TOOL: dict[str, dict[str, object]] = {
     "mesh_channel": {},
     "mesh_self": {},
 }
+
+
+async def test_a_hook_of_the_host_is_answered_by_a_tool_that_no_model_is_told_of(pair: Pair) -> None:
+    """What a hook carried is shown once: the tool of the same session, which goes by the host's own id, has nothing."""
+    message = pair.send("by the hook")
+    async with agent(pair.bob, "--host", "claude-code", "--label", "hooked") as bob:
+        listed = [one.name for one in (await bob.client.list_tools()).tools]
+        asked = {"host": "claude-code", "event": "UserPromptSubmit", "session_id": "5e55-h00k", "cwd": "/srv/api"}
+        shown = await bob.says("mesh_hook", **asked)
+        again = await bob.says("mesh_inbox")
+        unknown = await bob.says("mesh_hook", host="nobody", event="", session_id="")
+        myself = await bob.says("mesh_self")
+
+    assert "mesh_hook" not in listed
+    assert message in shown
+    assert again == "No unread messages."
+    assert unknown == ""
+    assert "bob.desktop/hooked" in myself
