@@ -8,7 +8,7 @@ history       = crypto_secretbox_easy(K_old, nonce, KDF(K_new, "hist"))
 """
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from claudemesh.crypto import primitives, statements
@@ -38,7 +38,13 @@ class NewEpoch(NamedTuple):
         return f"NewEpoch({self.record.id[:8]}…)"
 
 
-def make_epoch(draft: Mapping[str, Any], session: SessionKeys, boxes: Sequence[BoxId], entropy: bytes) -> NewEpoch:
+Each = Callable[[Callable[[BoxId], str], Sequence[BoxId]], Iterable[str]]
+"""Applies a function to every box key and keeps their order: `map`, or something that uses every core."""
+
+
+def make_epoch(
+    draft: Mapping[str, Any], session: SessionKeys, boxes: Sequence[BoxId], entropy: bytes, *, each: Each = map
+) -> NewEpoch:
     """Make an epoch secret, commit to it, and seal it to each box key.
 
     A member whose box key is useless gets a slot that opens with nothing: it locks out itself, not the others.
@@ -56,7 +62,7 @@ def make_epoch(draft: Mapping[str, Any], session: SessionKeys, boxes: Sequence[B
     body = {**draft, "e": ephemeral.public}
     body["kc"] = commitment(secret, body)
     statement = statements.sign_statement(body, "epoch", session.sign)
-    slots = tuple(_seal_slot(secret, box, ephemeral) for box in boxes)
+    slots = tuple(each(lambda box: _seal_slot(secret, box, ephemeral), boxes))
     return NewEpoch(statement, open_record(statement), secret, slots)
 
 

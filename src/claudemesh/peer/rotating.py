@@ -5,9 +5,11 @@ rotator that dies in between leaves a secret that nobody uses.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from claudemesh.crypto.epochs import NewEpoch
@@ -31,6 +33,9 @@ from claudemesh.protocol.messages import Ok, PutEpoch
 from claudemesh.types import BoxId, ChannelId, Digest, PeerId
 
 MAX_ATTEMPTS: Final = 8
+MANY_BOXES: Final = 128
+"""From here on threads are worth their while: a box takes about 35 µs."""
+MAX_THREADS: Final = 8
 
 
 class Rotator:
@@ -174,6 +179,7 @@ class Rotator:
             boxes,
             self._runtime.now(),
             self._runtime.entropy(64),
+            each=_on_every_core,
         )
 
     def _box_of(self, peer: PeerId) -> BoxId:
@@ -204,3 +210,14 @@ class Rotator:
         if record.scope not in roster.channels:
             return True
         return record.roster_seq < roster.channel_version(record.scope)
+
+
+def _on_every_core(seal: Callable[[BoxId], str], boxes: Sequence[BoxId]) -> Iterable[str]:
+    """Seal to many at the same time: libsodium works while Python does something else."""
+    cores = min(os.cpu_count() or 1, MAX_THREADS)
+    if len(boxes) < MANY_BOXES or cores == 1:
+        return map(seal, boxes)
+    length = -(-len(boxes) // (2 * cores))
+    parts = [boxes[start : start + length] for start in range(0, len(boxes), length)]
+    with ThreadPoolExecutor(cores) as threads:
+        return [slot for part in threads.map(lambda part: [seal(box) for box in part], parts) for slot in part]

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from claudemesh.crypto.epoch_record import EpochRecord, open_record
-from claudemesh.crypto.epochs import NewEpoch, make_epoch, open_slot
+from claudemesh.crypto.epochs import Each, NewEpoch, make_epoch, open_slot
 from claudemesh.crypto.identity import Attestation, SessionKeys
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import EpochRefused
@@ -102,6 +102,8 @@ def rotate(
     boxes: Mapping[PeerId, BoxId],
     now: UnixMillis,
     entropy: bytes,
+    *,
+    each: Each = map,
 ) -> NewEpoch:
     """Make an epoch for exactly the members that the roster names now.
 
@@ -109,6 +111,7 @@ def rotate(
         head: The broker's signed head of exactly this roster.
         boxes: The current box key of every member of the scope: of its newest card, else of the roster.
         entropy: 64 fresh random bytes.
+        each: How to seal to all of them.
 
     Raises:
         EpochRefused: `epoch_author`; the author is not in the scope, nothing was made.
@@ -126,7 +129,8 @@ def rotate(
         "rg": head.signature,
         "at": now,
     }
-    return make_epoch(draft, session, [boxes[peer] for peer in slot_holders(roster, scope, roster.seq)], entropy)
+    holders = slot_holders(roster, scope, roster.seq)
+    return make_epoch(draft, session, [boxes[peer] for peer in holders], entropy, each=each)
 
 
 def check_record(
