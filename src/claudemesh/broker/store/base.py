@@ -98,7 +98,7 @@ class Store(Protocol):
             alone: Whether no other node may use the store meanwhile.
 
         Raises:
-            LocalError: `broker_key` a live node signs with another key; `config_locked` another node is alive, and it
+            LocalError: `node_key` a live node signs with another key; `config_locked` another node is alive, and it
                 or this one wants to be alone. Nothing was changed.
         """
 

@@ -1,5 +1,6 @@
 """The audit log in PostgreSQL, as its readers see it; `Transaction.record` writes it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -19,10 +20,11 @@ HEAD: Final = "SELECT audit_n, audit_head FROM meshes WHERE mesh_id = $1"
 _METADATA: Final = msgspec.json.Decoder(Metadata)
 
 
-def record(transaction: Transaction, event: AuditEvent, now: UnixMillis) -> None:
-    """Append one event to the chain of its mesh."""
-    told = details(count=event.count, priority=event.priority, reason=event.reason)
-    transaction.record(event.mesh, event.event_type, event.actor, event.target, told, now)
+async def record(transaction: Transaction, events: Sequence[AuditEvent], now: UnixMillis) -> None:
+    """Append events to the chains of their meshes."""
+    for event in events:
+        told = details(count=event.count, priority=event.priority, reason=event.reason)
+        transaction.record(event.mesh, event.event_type, event.actor, event.target, told, now)
 
 
 def canonical(mesh: MeshId, row: tuple[str, ...]) -> str:

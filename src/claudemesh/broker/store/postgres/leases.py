@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from claudemesh.broker.store.base import Leased, LinkId
+from claudemesh.broker.store.base import Leased, LinkId, SessionRow
+from claudemesh.broker.store.postgres import presence
 from claudemesh.broker.store.postgres.addresses import Address
 from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.transaction import Transaction
@@ -83,6 +84,14 @@ class Leases:
         """The links with a number from `first` to before `end` get no leases any more."""
         for link in [link for link in self._address_of if first <= link < end]:
             del self._address_of[link]
+
+    async def take_over(self, transaction: Transaction, session: SessionRow) -> LinkId | None:
+        """Announce a session; the link that had it before holds nothing any more, and is returned."""
+        before = await presence.take_over(transaction, session)
+        if before is not None:
+            self.forget(before)
+            await release(transaction, (session.mesh, session.peer), before)
+        return before
 
 
 class Gathering:

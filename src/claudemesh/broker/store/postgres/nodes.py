@@ -4,13 +4,14 @@ Each holds an advisory lock on its number from its writing connection, so that a
 gone before its heartbeat is missed. All times are of the server's clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from claudemesh.broker.store.base import Beat, LinkId, Node, NodeId
 from claudemesh.broker.store.postgres import presence
-from claudemesh.broker.store.postgres.connection import Connection
+from claudemesh.broker.store.postgres.connection import Connection, connect, translated
 from claudemesh.broker.store.postgres.transaction import Transaction
+from claudemesh.broker.store.url import DatabaseUrl
 from claudemesh.errors import LocalError
 from claudemesh.types import BrokerId, UnixMillis
 
@@ -97,10 +98,17 @@ async def let_go(transaction: Transaction, joined: Sequence[NodeId]) -> None:
     await transaction.execute(_LET_GO, list(joined))
 
 
-async def take_locks(connection: Connection, nodes: Sequence[NodeId]) -> None:
-    """Hold the locks of nodes from a connection that was made anew."""
-    for node in nodes:
-        await connection.fetch(_TAKE, node)
+async def reconnect(url: DatabaseUrl, joined: Collection[NodeId]) -> Connection:
+    """Open a connection that holds the locks of nodes, in place of one that was lost."""
+    connection = await connect(url)
+    try:
+        with translated():
+            for node in list(joined):
+                await connection.fetch(_TAKE, node)
+    except BaseException:
+        connection.drop()
+        raise
+    return connection
 
 
 def links_of(node: NodeId) -> tuple[LinkId, LinkId]:

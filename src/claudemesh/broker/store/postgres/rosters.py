@@ -1,11 +1,12 @@
 """Meshes and their roster entries in PostgreSQL."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from claudemesh.broker.audit import details
 from claudemesh.broker.store.base import HeadRow, MeshEnd, Version
 from claudemesh.broker.store.postgres.transaction import Transaction
-from claudemesh.types import MeshId, UnixMillis
+from claudemesh.types import MeshId, PeerId, UnixMillis
 
 ENTRIES: Final = "SELECT entry FROM roster_entries WHERE mesh_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3"
 MESHES: Final = "SELECT mesh_id, served, length, created_at FROM meshes WHERE length > 0 ORDER BY created_at, mesh_id"
@@ -41,24 +42,28 @@ _DELETIONS: Final = (
 )
 
 
-async def append(
-    transaction: Transaction,
-    mesh: MeshId,
-    expected_seq: int,
-    entries: Sequence[bytes],
-    now: UnixMillis,
-    served: bool,
-    head: HeadRow | None,
-) -> bool:
-    """Append if the last entry has `expected_seq`; otherwise do nothing and return False."""
-    held = transaction.mesh(mesh)
-    if held.length != expected_seq + 1:
+class Added(NamedTuple):
+    """Entries to append after the one that is expected to be the last."""
+
+    mesh: MeshId
+    expected_seq: int
+    entries: Sequence[bytes]
+    actor: PeerId | None
+    served: bool
+    head: HeadRow | None
+
+
+async def append(transaction: Transaction, added: Added, now: UnixMillis) -> bool:
+    """Append if the last entry has the expected number; otherwise do nothing and return False."""
+    mesh, head, held = added.mesh, added.head, transaction.mesh(added.mesh)
+    if held.length != added.expected_seq + 1:
         return False
-    rows = [(mesh, seq, entry) for seq, entry in enumerate(entries, held.length)]
+    rows = [(mesh, seq, entry) for seq, entry in enumerate(added.entries, held.length)]
     await transaction.copy("roster_entries", ("mesh_id", "seq", "entry"), rows)
-    held.length += len(entries)
+    held.length += len(rows)
     signed = (None, None) if head is None else (head.at, head.statement)
-    await transaction.execute(_SAVE, mesh, served, held.length, *signed, now)
+    await transaction.execute(_SAVE, mesh, added.served, held.length, *signed, now)
+    transaction.record(mesh, "append", added.actor, None, details(count=len(rows)), now)
     return True
 
 

@@ -40,7 +40,7 @@ from claudemesh.broker.store.postgres import (
     subscriptions,
 )
 from claudemesh.broker.store.postgres.addresses import Addresses, columns_of
-from claudemesh.broker.store.postgres.connection import Connection, connect, translated
+from claudemesh.broker.store.postgres.connection import connect, translated
 from claudemesh.broker.store.postgres.fan_outs import FanOuts
 from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.migrating import known_steps, migrate
@@ -68,7 +68,7 @@ class PostgresStore:
         self._mailboxes = mailboxes.Mailboxes(self._addresses, self._leases, self._usages)
         self._fan_outs = FanOuts(self._addresses, self._leases, self._usages)
         self._removals = removals.Removals(self._addresses, self._usages)
-        self._lane = Lane(self._connect_writer, self._forget)
+        self._lane = Lane(partial(nodes.reconnect, url, self._joined), self._forget)
         self._gathering = leases.Gathering(self._leases, self._lane)
         self._readers = Readers(partial(connect, url))
 
@@ -245,15 +245,8 @@ class PostgresStore:
         head: HeadRow | None = None,
     ) -> bool:
         """Append roster entries by compare-and-swap; see `Store.append_entries`."""
-        event = AuditEvent(mesh=mesh, event_type="append", actor=actor, count=len(entries))
-
-        async def operation(transaction: Transaction) -> bool:
-            if not await rosters.append(transaction, mesh, expected_seq, entries, now, served, head):
-                return False
-            audit_log.record(transaction, event, now)
-            return True
-
-        return await self._lane.do(operation, [mesh])
+        added = rosters.Added(mesh, expected_seq, entries, actor, served, head)
+        return await self._lane.do(partial(rosters.append, added=added, now=now), [mesh])
 
     async def mesh_ends(self, meshes: Sequence[MeshId]) -> dict[MeshId, MeshEnd]:
         """Where meshes are now."""
@@ -329,15 +322,7 @@ class PostgresStore:
 
     async def take_over(self, session: SessionRow) -> LinkId | None:
         """Announce the session of a link that has just opened; see `Store.take_over`."""
-
-        async def operation(transaction: Transaction) -> LinkId | None:
-            before = await presence.take_over(transaction, session)
-            if before is not None:
-                self._leases.forget(before)
-                await leases.release(transaction, (session.mesh, session.peer), before)
-            return before
-
-        return await self._lane.do(operation, [session.mesh])
+        return await self._lane.do(partial(self._leases.take_over, session=session), [session.mesh])
 
     async def set_statuses(self, statuses: Sequence[tuple[LinkId, SessionId, str]]) -> None:
         """Change what sessions say of themselves."""
@@ -383,13 +368,8 @@ class PostgresStore:
 
     async def audit(self, events: Sequence[AuditEvent], now: UnixMillis) -> None:
         """Record events in order."""
-
-        async def operation(transaction: Transaction) -> None:
-            for event in events:
-                audit_log.record(transaction, event, now)
-
         if events:
-            await self._lane.do(operation, {event.mesh for event in events})
+            await self._lane.do(partial(audit_log.record, events=events, now=now), {event.mesh for event in events})
 
     async def audit_rows(self, mesh: MeshId, from_n: int, limit: int) -> list[str]:
         """Audit rows from number `from_n` on, as the canonical JSON that was hashed."""
@@ -402,16 +382,6 @@ class PostgresStore:
         for n, head in await self._readers.fetch(audit_log.HEAD, mesh):
             return n, Digest(head)
         return 0, ZERO_DIGEST
-
-    async def _connect_writer(self) -> Connection:
-        connection = await connect(self._url)
-        try:
-            with translated():
-                await nodes.take_locks(connection, list(self._joined))
-        except BaseException:
-            connection.drop()
-            raise
-        return connection
 
     def _forget(self) -> None:
         self._addresses.forget()
