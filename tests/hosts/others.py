@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.hosts import lab
 from tests.hosts.simulated_openai import KEY_PREFIX
+from tests.hosts.terminal import Terminal
 from tests.processes import Machine
 
 HEADLESS_WITHIN_S = 110
@@ -99,6 +100,11 @@ class Headless:
             process.kill()
         assert process.returncode == 0, stdout + stderr
         return stdout, stderr
+
+    def open(self, *options: str) -> Terminal:
+        """An interactive session; the caller closes it."""
+        environment = self.environment | {"TERM": "xterm-256color"}
+        return Terminal(self.project, self.project, environment, [str(lab.program(self.host)), *options])
 
     def doctor(self) -> str:
         """What `claudemesh doctor` says here."""

@@ -19,6 +19,7 @@ ATTACHMENTS: Final = {"hook": "claudemesh.hosts.hooks:attach", "mcp.attach": "cl
 ADAPTERS: Final = {
     "claude-code": "claudemesh.hosts.claude_code:attend",
     "codex": "claudemesh.hosts.codex:attend",
+    "gemini": "claudemesh.hosts.processes:attend",
 }
 """What reaches the running sessions of a host by itself."""
 

@@ -67,7 +67,8 @@ def main(host: str) -> int:
 def _question(host: str, event: bytes, environment: Mapping[str, str]) -> dict[str, Any]:
     found = json.loads(event)
     kept = {name: found[name] for name in KEPT_FIELDS if isinstance(found.get(name), str | bool)}
-    return {"host": host, "event": kept, "environment": {name: environment.get(name, "") for name in KEPT_ENVIRONMENT}}
+    known = {name: environment.get(name, "") for name in KEPT_ENVIRONMENT}
+    return {"host": host, "event": kept, "environment": known, "parent": os.getppid()}
 
 
 def _ask(question: dict[str, Any]) -> int:

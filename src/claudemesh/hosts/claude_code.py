@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +25,7 @@ from claudemesh.errors import ClaudemeshError
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, run_program, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of
 from claudemesh.hosts.json_hooks import TOOL, with_hooks, without_hooks
+from claudemesh.hosts.processes import LOOK_EVERY_S, close_if_gone
 from claudemesh.hosts.seen import forget, remember, remembered
 from claudemesh.hosts.settings import Kept, load, save
 from claudemesh.hosts.transcripts import findings
@@ -39,7 +39,6 @@ BELL: Final = "claudemesh.bell"
 """One name in a directory per session: a FileChanged hook is chosen by the name of the file."""
 RING_AFTER_S: Final = (0.0, 3.0, 10.0, 30.0)
 """A session that has just begun may not watch its bell yet."""
-LOOK_EVERY_S: Final = 2.0
 HOOK_TIMEOUT_S: Final = 10
 PERMISSION: Final = f"mcp__{SERVER}"
 """Leave to use all our tools, in Claude Code's own words."""
@@ -109,24 +108,7 @@ async def _look_after(daemon: "Daemon", session: AgentSession) -> None:
             await _settle(session, known.get("transcript", ""))
         except ClaudemeshError as error:  # a full disk, say; what it was shown stays open until it can be stored
             log_event("hook_failed", code=error.code)
-        pid = known.get("process", "")
-        if pid.isdigit() and not _is_alive(int(pid)):
-            _remove(bell_of(daemon.config, session.key))
-            forget(daemon.config, NAME, session.key)
-            closing = daemon.agents.close(session)  # cancels this very task
-            await asyncio.shield(asyncio.ensure_future(closing))
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # there, signal 0 would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        await close_if_gone(daemon, session, known)
 
 
 def _begin(daemon: "Daemon", call: HookCall) -> None:

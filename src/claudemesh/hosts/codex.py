@@ -18,6 +18,7 @@ from claudemesh.daemon.logs import log_event
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, Unwritable, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
+from claudemesh.hosts.processes import attend as watch_process
 from claudemesh.hosts.seen import last_hook, remember, remembered
 from claudemesh.hosts.settings import Kept, load, save, write
 
@@ -47,10 +48,14 @@ UNTRUSTED: Final = (
 
 
 async def attend(daemon: "Daemon", session: AgentSession) -> None:
-    """Hand what should wake an idle session to Codex's own queue."""
-    async for news in session.news():
-        if news.wakes and session.status == "idle":
-            await _queue(daemon, session)
+    """Hand what should wake an idle session to Codex's own queue, and end the session with its process."""
+    watching = asyncio.create_task(watch_process(daemon, session))
+    try:
+        async for news in session.news():
+            if news.wakes and session.status == "idle":
+                await _queue(daemon, session)
+    finally:
+        watching.cancel()
 
 
 async def _queue(daemon: "Daemon", session: AgentSession) -> None:
@@ -94,7 +99,7 @@ async def _run(program: str, known: dict[str, str], thread: str, text: str) -> b
 def _begin(daemon: "Daemon", call: HookCall) -> None:
     known = dict(call.surroundings)
     program = shutil.which("codex", path=known.get("PATH")) or ""
-    remember(daemon.config, NAME, call.session, known | {"program": program})
+    remember(daemon.config, NAME, call.session, known | {"program": program, "process": str(call.process)})
 
 
 def _reach(call: HookCall) -> Reach:

@@ -3,14 +3,17 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
-from claudemesh.hosts.seen import last_hook
+from claudemesh.hosts.seen import last_hook, remember
 from claudemesh.hosts.settings import Kept, load, save, with_server, without_server
+
+if TYPE_CHECKING:
+    from claudemesh.daemon.attaching import Daemon
 
 NAME: Final = "gemini"
 MEASURED_VERSIONS: Final = ("0.61.0",)
@@ -35,7 +38,11 @@ def _show(call: HookCall, text: str) -> Shown:
     return go_on(text) if call.event == "AfterAgent" else context_of(call, text)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, confirm_by_event, _reach)
+def _begin(daemon: "Daemon", call: HookCall) -> None:
+    remember(daemon.config, NAME, call.session, {"process": str(call.process)})
+
+
+HOOKS: Final = HookTable(MOMENTS, _show, confirm_by_event, _reach, _begin)
 
 
 class Gemini:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -16,12 +17,15 @@ from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.ipc import encode_frame
 from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError
+from claudemesh.hosts.processes import host_process
 from claudemesh.hosts.seen import note_hook
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
 
 WRITTEN_WITHIN_S: Final = 10.0
+_OWN_KEY: Final = re.compile(r"[0-9a-f]{16}\Z")
+"""What `claudemesh mcp` calls a session whose host does not tell it an id."""
 TABLES: Final = {
     "claude-code": "claudemesh.hosts.claude_code:HOOKS",
     "codex": "claudemesh.hosts.codex:HOOKS",
@@ -54,7 +58,8 @@ class HookCall(NamedTuple):
     def of_process(cls, args: Mapping[str, Any]) -> "HookCall":
         """What a hook process passed on."""
         event, environment = _texts(args.get("event")), _texts(args.get("environment"))
-        pid = environment.get("CLAUDE_PID", "")
+        pid, parent = environment.get("CLAUDE_PID", ""), args.get("parent")
+        above = host_process(parent) if isinstance(parent, int) else 0
         return cls(
             host=str(args.get("host", "")),
             event=event.get("hook_event_name", ""),
@@ -63,7 +68,7 @@ class HookCall(NamedTuple):
             transcript=event.get("transcript_path", ""),
             agent=event.get("agent_id", ""),
             is_interactive=environment.get("CLAUDE_CODE_ENTRYPOINT") == "cli",
-            process=int(pid) if pid.isascii() and pid.isdigit() else 0,
+            process=int(pid) if pid.isascii() and pid.isdigit() else above,
             label=environment.get("CLAUDEMESH_LABEL", ""),
             tags=tuple(filter(None, environment.get("CLAUDEMESH_TAGS", "").split(","))),
             mesh=environment.get("CLAUDEMESH_MESH", ""),
@@ -170,6 +175,7 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
     moment = table.moments.get(call.event)
     if moment is None or (moment == "idle_wake" and not call.is_interactive):
         return HookReply()  # a headless session waits for the hook that would wake it, and does not wake
+    await _recognise(daemon, call)
     session = await daemon.agents.open(
         call.host,
         call.session,
@@ -186,6 +192,19 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
     await table.evidence(session, call)
     taken = await session.take(moment, f"{call.host}.{moment}")
     return HookReply(table.show(call, taken.text), taken.ids, session)
+
+
+async def _recognise(daemon: "Daemon", call: HookCall) -> None:
+    """See that a session whose server came first, under a key of its own, is this one: when there is no doubt."""
+    if daemon.agents.find(call.host, call.session) is not None:
+        return
+    nameless = [
+        one
+        for one in daemon.agents.sessions()
+        if one.host == call.host and one.cwd == call.cwd and one.reach == "asked" and _OWN_KEY.match(one.key)
+    ]
+    if len(nameless) == 1:
+        await daemon.agents.adopt(nameless[0], call.host, call.session)
 
 
 async def _end(daemon: "Daemon", table: HookTable, call: HookCall) -> None:
