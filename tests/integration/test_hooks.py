@@ -177,7 +177,7 @@ def test_a_session_killed_after_its_record_was_written_is_not_shown_the_message_
     resumed = session.hook("SessionStart", source="resume")
     assert context(resumed) == ""
     session.hook("UserPromptSubmit")
-    assert session.stages(message_id) == ["offered"]
+    session.wait_for_stages(message_id, ["offered"])
     session.note(ANSWER)
 
     session.wait_for_stages(message_id, ["offered", "read"])
