@@ -13,13 +13,13 @@ DIRECT_MESSAGES: Final = (
     *(f"A{number:02}" for number in range(11, 21)),
     *("A22", "A23", "A25", "A26", "A27", "A29", "A30", "A31", "A32", "A33", "A37", "A38"),
     *("A41", "A42", "A44", "A45", "A46", "A47"),
-    *("N01", "N02", "N03", "N04", "N05", "N06", "N08", "N09", "N11"),
+    *("N01", "N02", "N03", "N04", "N05", "N06", "N07", "N08", "N09", "N11"),
 )
 """The rows that direct messages, membership and the processes are answerable for."""
 CHANNELS: Final = ("A10", "A21", "A24", "A28", "A34", "A35", "A36", "A39", "A40", "A48")
 """The rows that channels are answerable for."""
-LATER: Final = ("A43", "N07", "N10", "N12")
-"""The rows that come with files, several broker nodes, federation and gateways."""
+LATER: Final = ("A43", "N10", "N12")
+"""The rows that come with files, federation and gateways."""
 
 _NAME: Final = re.compile(r"test_((?:[an]\d\d_)+)")
 _ROW: Final = re.compile(r"\| (?P<row>[AN]\d\d) \| (?P<attack>[^|]+) \| (?P<tests>[^|]*) \| (?P<expected>[^|]+) \|")

@@ -35,7 +35,7 @@ async def test_n07_two_nodes_never_sign_two_heads_for_one_length(tmp_path: Path)
 
 
 async def test_n07_succeeds_against_a_build_without_compare_and_swap(tmp_path: Path) -> None:
-    """The attack proves something: broken, the second node signs a head of its own."""
+    """N07 proves something: broken, the second node signs a head of its own."""
     with no_compare_and_swap():
         outcome = await cluster_attacks.append_on_two_nodes_at_once(tmp_path)
 
