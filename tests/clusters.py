@@ -94,9 +94,9 @@ class Cluster:
 
 
 @asynccontextmanager
-async def local_cluster(directory: Path) -> AsyncIterator[Cluster]:
+async def local_cluster(directory: Path, kind: type[SqliteStore] = SqliteStore) -> AsyncIterator[Cluster]:
     """Nodes of this process on one SQLite store."""
-    store = SqliteStore(directory / "shared.db")
+    store = kind(directory / "shared.db")
     await store.open()
     cluster = Cluster(directory, Hub(), store, "", None)
     try:

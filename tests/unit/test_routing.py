@@ -71,16 +71,22 @@ def test_newest_open_link_is_the_route() -> None:
     assert (first, second) == (new, old)
 
 
-def test_backlog_or_a_lease_under_way_bars_the_direct_route() -> None:
+def test_backlog_bars_the_direct_route() -> None:
     """Otherwise a new envelope would overtake those that wait."""
     mailbox = drained(link(1))
-    mailbox.leasing = True
-    during = mailbox.direct(100)
-    mailbox.leasing = False
     mailbox.wait()
 
-    assert during is None
     assert mailbox.direct(100) is None
+
+
+def test_rows_of_other_nodes_bar_nothing() -> None:
+    """Their senders have no link here: what waits behind them would only wait longer."""
+    one = link(1)
+    mailbox = drained(one)
+    mailbox.wait_elsewhere()
+
+    assert mailbox.has_rows()
+    assert mailbox.direct(100) is one
 
 
 def test_link_with_a_full_window_or_an_unread_buffer_gets_nothing_directly() -> None:
@@ -100,18 +106,31 @@ def test_end_of_a_link_leaves_a_backlog() -> None:
 
 
 def test_envelope_whose_commit_is_under_way_keeps_a_mailbox_from_being_drained() -> None:
-    mailbox = drained(link(1))
+    mailbox = Mailbox(MeshId("m"), PeerId("p"))
     mailbox.uncommitted = 1
 
-    assert not mailbox.is_drained(mailbox.waiting)
+    assert not mailbox.found_no_more(mailbox.waiting, mailbox.waiting_elsewhere)
+    assert mailbox.backlog
 
 
 def test_row_stored_since_a_lease_began_keeps_a_mailbox_from_being_drained() -> None:
-    mailbox = drained(link(1))
-    waiting = mailbox.waiting
+    mailbox = Mailbox(MeshId("m"), PeerId("p"))
+    counts = mailbox.waiting, mailbox.waiting_elsewhere
     mailbox.wait()
 
-    assert not mailbox.is_drained(waiting)
+    assert not mailbox.found_no_more(*counts)
+    assert mailbox.backlog
+    assert mailbox.found_no_more(mailbox.waiting, mailbox.waiting_elsewhere)
+
+
+def test_row_of_another_node_is_looked_for_without_holding_up_those_of_this_one() -> None:
+    """The lease has seen everything from here; it has to be repeated for what came from there."""
+    mailbox = Mailbox(MeshId("m"), PeerId("p"))
+    counts = mailbox.waiting, mailbox.waiting_elsewhere
+    mailbox.wait_elsewhere()
+
+    assert not mailbox.found_no_more(*counts)
+    assert not mailbox.backlog
 
 
 def test_window_counts_reservations_pushes_and_acknowledgements() -> None:

@@ -62,7 +62,7 @@ class Cluster:
         self._metrics.hints_received += 1
         match hint:
             case Waiting(mesh=mesh, peers=peers):
-                self._leasing.look(mesh, peers)
+                self._leasing.look(mesh, peers, elsewhere=True)
             case Scheduled():
                 self._leasing.look_for_due()
             case Moved(mesh=mesh):

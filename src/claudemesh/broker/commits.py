@@ -146,8 +146,8 @@ class Commits:
                     letters = self._still_deliverable(letters)
                 else:
                     return list(zip(letters, answers, strict=True))
-        except LocalError:
-            pass
+        except LocalError as error:
+            self._leasing.doubt([letter.leased for letter in letters if letter.leased is not None], error)
         self._metrics.store_failures += 1
         self._fail(letters)
         return []
@@ -172,6 +172,7 @@ class Commits:
                     return list(zip(allowed, answers, strict=True))
         except LocalError as error:
             failure = error
+            self._leasing.doubt([link for one in allowed for _, link in one.routes if link is not None], error)
         self._metrics.store_failures += 1
         self._undo(allowed)
         self._fail_fan_outs(allowed, failure)

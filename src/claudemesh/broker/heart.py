@@ -52,7 +52,7 @@ class Heart:
         """Become a node, for the first time or anew.
 
         Raises:
-            LocalError: `broker_key`, `config_locked`, or the store fails.
+            LocalError: `node_key`, `config_locked`, or the store fails.
         """
         node = await self._store.join(self._broker, alone=self._alone)
         self._node, self._links = node, itertools.count(node.first_link)

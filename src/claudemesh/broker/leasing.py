@@ -23,6 +23,8 @@ LEASE_BYTES: Final = 256 << 10
 EXPIRE_ROWS: Final = 256
 EXPIRE_INTERVAL_S: Final = 5.0
 RETRY_S: Final = 1.0
+_UNCERTAIN: Final = ("database_unreachable",)
+"""After these nobody knows whether a commit took effect."""
 _FAR_S: Final = 3_600.0
 _SLOW_READER_POLL_S: Final = 0.05
 
@@ -58,7 +60,7 @@ class Leasing:
 
     def pump(self, mesh: Mesh, mailbox: Mailbox) -> None:
         """Lease what waits in a mailbox, if it has an open link."""
-        if mailbox.backlog and not mailbox.leasing and mailbox.newest() is not None:
+        if mailbox.has_rows() and not mailbox.leasing and mailbox.newest() is not None:
             mailbox.leasing = True
             self._spawn(self._drain(mesh, mailbox))
 
@@ -68,15 +70,18 @@ class Leasing:
         self._hints.waiting(mesh.id, (mailbox.peer,))
         self.pump(mesh, mailbox)
 
-    def look(self, mesh_id: MeshId, peers: Iterable[PeerId]) -> None:
-        """Rows may wait in these mailboxes that another node has stored, or let go."""
+    def look(self, mesh_id: MeshId, peers: Iterable[PeerId], *, elsewhere: bool = False) -> None:
+        """Rows may wait in these mailboxes; `elsewhere` says that links of other nodes have sent them."""
         mesh = self._directory.cached(mesh_id)
         if mesh is None:
             return
         for peer in peers:
             mailbox = mesh.mailboxes.get(peer)
             if mailbox is not None:
-                mailbox.wait()
+                if elsewhere:
+                    mailbox.wait_elsewhere()
+                else:
+                    mailbox.wait()
                 self.pump(mesh, mailbox)
 
     def scheduled(self) -> None:
@@ -105,6 +110,15 @@ class Leasing:
     def returned(self, link: Link) -> None:
         """Rows were leased to a link while it ended."""
         self._unreleased.add(link)
+
+    def doubt(self, links: Iterable[Link], error: LocalError) -> None:
+        """A call that would lease to these links has failed, and its answer may have been lost after its commit.
+
+        A row that was leased then and never pushed would stay until the link ends. So everything that the link has is
+        let go and pushed again; whoever has it already says so.
+        """
+        if error.code in _UNCERTAIN:
+            self._unreleased.update(links)
 
     def undelivered(self, mesh: MeshId, letters: Sequence[Undelivered]) -> None:
         """Notices were put into the mailboxes of the senders of `letters`."""
@@ -192,19 +206,19 @@ class Leasing:
                 if link.outlet.buffered() > self._grants.buffered_bytes:
                     self._stalled.add((mesh, mailbox))
                     return
-                waiting = mailbox.waiting
+                counts = mailbox.waiting, mailbox.waiting_elsewhere
                 rows = await self._store.lease(mesh.id, mailbox.peer, link.id, self._clock(), limit)
                 size = await self._push(mesh, mailbox, link, rows)
                 most = min(2 * most, LEASE_ROWS) if size < LEASE_BYTES else FIRST_LEASE_ROWS
                 if len(rows) < limit and mailbox.uncommitted:
                     return  # their commit pumps again
-                if len(rows) < limit and mailbox.newest() is link and mailbox.is_drained(waiting):
-                    mailbox.backlog = False
+                if len(rows) < limit and mailbox.newest() is link and mailbox.found_no_more(*counts):
                     self.settle(link, mailbox)
                     return
-        except LocalError:
+        except LocalError as error:
             self._metrics.store_failures += 1
             self._stalled.add((mesh, mailbox))
+            self.doubt(mailbox.links, error)
         finally:
             mailbox.leasing = False
 

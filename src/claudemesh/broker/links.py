@@ -83,9 +83,9 @@ class Window:
         self._rows[q] = size
 
     def add(self, q: int, size: int) -> None:
-        """Count a push that was not reserved."""
+        """Count a push that was not reserved; one that is repeated counts once."""
+        self._bytes += size - self._rows.get(q, 0)
         self._rows[q] = size
-        self._bytes += size
 
     def acknowledge(self, qs: list[int]) -> list[int]:
         """Forget those of `qs` that were pushed and return them."""

@@ -10,9 +10,22 @@ class Mailbox:
     While `backlog` is false every row that is due is leased to some link, so a new envelope may be leased to
     the newest link as it is stored and pushed from memory. While it is true rows wait in the store, and a
     new one waits behind them: within one mailbox pushes go out in the order of acceptance.
+
+    Rows that other nodes have stored are another matter: their senders have no links here, so a new envelope of
+    one that has need not wait for them.
     """
 
-    __slots__ = ("backlog", "leasing", "links", "mesh", "peer", "uncommitted", "waiting")
+    __slots__ = (
+        "backlog",
+        "foreign",
+        "leasing",
+        "links",
+        "mesh",
+        "peer",
+        "uncommitted",
+        "waiting",
+        "waiting_elsewhere",
+    )
 
     def __init__(self, mesh: MeshId, peer: PeerId) -> None:
         self.mesh = mesh
@@ -20,12 +33,16 @@ class Mailbox:
         self.links: list[Link] = []
         """Open links, the newest last."""
         self.backlog = True
+        self.foreign = False
+        """Rows of other nodes may wait."""
         self.leasing = False
         """A lease is being fetched from the store."""
         self.uncommitted = 0
         """Envelopes without a lease whose commit is under way."""
         self.waiting = 0
         """Grows whenever the store gets a row that is not leased."""
+        self.waiting_elsewhere = 0
+        """Grows whenever it may have got one from another node."""
 
     def newest(self) -> Link | None:
         """The link that gets what comes next."""
@@ -36,7 +53,7 @@ class Mailbox:
 
     def direct(self, buffered_bytes: int) -> Link | None:
         """The link to which a new envelope may be leased at once, if there is one."""
-        if self.backlog or self.leasing:
+        if self.backlog:
             return None
         link = self.newest()
         if link is None or link.window.room() <= 0 or link.outlet.buffered() > buffered_bytes:
@@ -59,6 +76,19 @@ class Mailbox:
         self.waiting += 1
         self.backlog = True
 
-    def is_drained(self, waiting: int) -> bool:
-        """Whether the store can hold no row that a lease begun at `waiting` did not see."""
-        return self.waiting == waiting and not self.uncommitted
+    def wait_elsewhere(self) -> None:
+        """Another node may have stored rows for this mailbox that are not leased."""
+        self.waiting_elsewhere += 1
+        self.foreign = True
+
+    def has_rows(self) -> bool:
+        """Whether rows may wait in the store."""
+        return self.backlog or self.foreign
+
+    def found_no_more(self, waiting: int, waiting_elsewhere: int) -> bool:
+        """A lease that was begun at these counts has left no row; returns whether none can wait now."""
+        if self.waiting == waiting and not self.uncommitted:
+            self.backlog = False
+        if self.waiting_elsewhere == waiting_elsewhere:
+            self.foreign = False
+        return not self.has_rows()

@@ -1,0 +1,82 @@
+"""A commit whose answer is lost: nobody knows whether it took effect (docs/spec/cluster.md §6)."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claudemesh.broker.store.base import FannedOut, FanOut, Leased, Stored, Submission
+from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.errors import LocalError, Refused
+from claudemesh.protocol import messages
+from claudemesh.protocol.roster import GENERAL
+from tests import wire_client as wire
+from tests.clusters import local_cluster
+
+
+class Forgetful(SqliteStore):
+    """A store that carries out a call, and loses its answer when it is told to."""
+
+    loses = ""
+
+    def _lose(self, call: str) -> None:
+        if call == self.loses:
+            self.loses = ""
+            raise LocalError("database_unreachable")
+
+    async def append(self, submissions: Sequence[Submission], *more: Any) -> list[Stored]:
+        answers = await super().append(submissions, *more)
+        self._lose("append")
+        return answers
+
+    async def fan_out(self, fan_outs: Sequence[FanOut], *more: Any) -> list[FannedOut]:
+        answers = await super().fan_out(fan_outs, *more)
+        self._lose("fan_out")
+        return answers
+
+    async def lease(self, *given: Any) -> list[Leased]:
+        rows = await super().lease(*given)
+        self._lose("lease")
+        return rows
+
+
+@pytest.mark.parametrize("kind", ["append", "fan_out"])
+async def test_what_was_leased_by_a_lost_answer_is_pushed_all_the_same(tmp_path: Path, kind: str) -> None:
+    """The sender is refused and repeats it; the row must not stay with a link that was never given it."""
+    async with local_cluster(tmp_path, Forgetful) as cluster:
+        node = await cluster.start()
+        owner, bob = await wire.mesh_of(node.url, 2)
+        async with wire.member(node.url, owner) as owners, wire.member(node.url, bob) as bobs:
+            await bobs.quiet(messages.Push)  # its mailbox is drained: what comes now is leased as it is stored
+            letter = owner.envelope(bob.id) if kind == "append" else owner.post(GENERAL)
+            node._store.loses = kind  # type: ignore[attr-defined]
+
+            with pytest.raises(Refused) as refused:
+                await owners.submit(letter)
+            row = await owners.submit(letter)
+            async with asyncio.timeout(10):
+                [delivery] = await bobs.deliveries(1)
+            await bobs.acknowledge(delivery)
+            alone = await bobs.quiet(messages.Push, 1.5)
+
+    assert refused.value.code == "storage"
+    assert row["id"] == letter.id
+    assert alone
+
+
+async def test_a_lost_answer_to_a_lease_does_not_keep_its_rows(tmp_path: Path) -> None:
+    """They are let go, and leased again."""
+    async with local_cluster(tmp_path, Forgetful) as cluster:
+        node = await cluster.start()
+        owner, bob = await wire.mesh_of(node.url, 2)
+        async with wire.member(node.url, owner) as owners:
+            for _ in range(3):
+                await owners.submit(owner.envelope(bob.id))
+            node._store.loses = "lease"  # type: ignore[attr-defined]
+            async with wire.member(node.url, bob) as bobs:
+                async with asyncio.timeout(10):
+                    deliveries = await bobs.deliveries(3)
+
+    assert len({one.q for one in deliveries}) == 3
