@@ -41,8 +41,8 @@ class Machine:
     @property
     def cpu_s(self) -> float:
         """All of it so far."""
-        pids = [node.process.pid for node in self.nodes] + [self.postgres.pid, *self.postgres.processes()]
-        return sum(processes.cpu_s(pid) for pid in pids + ([] if self.nats is None else [self.nats.pid]))
+        database = processes.family_cpu_s(self.postgres.pid, self.postgres.processes())
+        return self.nodes_cpu_s + database + (0.0 if self.nats is None else processes.cpu_s(self.nats.pid))
 
     @property
     def nodes_cpu_s(self) -> float:

@@ -63,4 +63,4 @@ async def _measure(server: PostgresServer) -> dict[str, Figure]:
 
 
 def _server_cpu_s(server: PostgresServer) -> float:
-    return sum(processes.cpu_s(pid) for pid in (server.pid, *server.processes()))
+    return processes.family_cpu_s(server.pid, server.processes())

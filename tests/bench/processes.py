@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +141,20 @@ def cpu_s(pid: int) -> float:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     minutes, _, seconds = subprocess.check_output(["ps", "-o", "time=", "-p", str(pid)], text=True).rpartition(":")
     return float(seconds) + 60 * sum(60**place * int(part) for place, part in enumerate(reversed(minutes.split(":"))))
+
+
+def family_cpu_s(pid: int, children: Sequence[int]) -> float:
+    """Processor time of a process and its children, also of those that have ended."""
+    stat = Path(f"/proc/{pid}/stat")
+    ended = 0.0
+    if stat.exists():
+        fields = stat.read_text().rpartition(")")[2].split()
+        ended = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    living = 0.0
+    for child in children:
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):  # it has ended just now
+            living += cpu_s(child)
+    return cpu_s(pid) + ended + living
 
 
 def _is_ready(port: int) -> bool:
