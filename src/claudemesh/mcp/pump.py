@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Final
 
 from claudemesh.daemon import launch
@@ -61,6 +61,16 @@ def main(words: Sequence[str]) -> int | None:
         return 130
 
 
+class _Asked:
+    """A request of the host: whether it calls a tool, and the link by which it went."""
+
+    __slots__ = ("is_tool", "link")
+
+    def __init__(self, is_tool: bool) -> None:
+        self.is_tool = is_tool
+        self.link: socket.socket | None = None
+
+
 class Pump:
     """One session's pipe. The main thread carries what the host writes, another one what the daemon answers."""
 
@@ -73,8 +83,8 @@ class Pump:
         self._sending = threading.Lock()
         self._link: socket.socket | None = None
         self._is_finished = False
-        self._asked: dict[str, bool] = {}
-        """Requests without an answer, by their id as JSON: whether it is a tool that was called."""
+        self._asked: dict[str, _Asked] = {}
+        """Requests without an answer, by their id as JSON."""
         self._replayed: list[bytes] = []
         self._hidden: set[str] = set()
         """Ids of requests that were played again: the host has their answers."""
@@ -107,36 +117,42 @@ class Pump:
 
     def _forward(self, line: bytes) -> None:
         message = _parsed(line)
-        self._note(message)
+        asked = self._note(message)
         whole = line if line.endswith(b"\n") else line + b"\n"
-        if not (self._send(self._link, whole) or self._send(self._reattach(), whole)):
-            self._give_up()
+        if not (self._send(self._link, whole, asked) or self._send(self._reattach(), whole, asked)):
+            self._give_up([asked])
         if message.get("method") in _REPLAYED:
             self._replayed.append(whole)
 
-    def _send(self, link: socket.socket | None, line: bytes) -> bool:
+    def _send(self, link: socket.socket | None, line: bytes, asked: str = "") -> bool:
         """Whether the line went out whole; where it did not, the daemon has not read it."""
         if link is None:
             return False
-        try:
-            with self._sending:
+        with self._sending:
+            if asked in self._asked:
+                self._asked[asked].link = link
+            try:
                 link.sendall(line)
-        except OSError:
-            with self._lock:
-                self._link = None if self._link is link else self._link
-            return False
+            except OSError:
+                with self._lock:
+                    self._link = None if self._link is link else self._link
+                if asked in self._asked:
+                    self._asked[asked].link = None
+                return False
         return True
 
-    def _note(self, message: Json) -> None:
-        """Keep in mind who waits for an answer: before it can come, or be lost."""
+    def _note(self, message: Json) -> str:
+        """Keep in mind who waits for an answer, before it can come or be lost; returns the id, "" where nobody does."""
         method, identity = message.get("method"), message.get("id")
         with self._lock:
             if isinstance(method, str) and identity is not None:
-                self._asked[json.dumps(identity)] = method == "tools/call"
-            elif method == "notifications/cancelled":
+                self._asked[json.dumps(identity)] = _Asked(method == "tools/call")
+                return json.dumps(identity)
+            if method == "notifications/cancelled":
                 params = message.get("params")
                 gone = params.get("requestId") if isinstance(params, dict) else None
                 self._asked.pop(json.dumps(gone), None)
+        return ""
 
     def _connect(self) -> Client:
         return launch.connect(self._config, _say)
@@ -182,29 +198,33 @@ class Pump:
             if identity in self._hidden:
                 self._hidden.discard(identity)
                 return
-            self._asked.pop(identity or "", None)
+            if identity is not None and self._asked.pop(identity, None) is None:
+                return  # cancelled: the host drops such an answer, and what it carries was not read
         self._write(line)
         if identity is not None:
             written = {"jsonrpc": "2.0", "method": WRITTEN, "params": {"id": message["id"]}}
             self._send(link, json.dumps(written).encode() + b"\n")
 
     def _lose(self, link: socket.socket) -> None:
-        """The daemon has ended: say so to whoever waits, and look out for the next one."""
-        with self._lock:
+        """The daemon has ended: say so to whoever it was asked for, and look out for the next one."""
+        with self._sending, self._lock:
             self._link = None if self._link is link else self._link
+            lost = [identity for identity, one in self._asked.items() if one.link is link]
         link.close()
-        self._give_up()
+        self._give_up(lost)
         while not self._is_finished and self._reattach(start=False) is None:
             time.sleep(POLL_S)
 
-    def _give_up(self) -> None:
+    def _give_up(self, lost: Iterable[str]) -> None:
         """Answer what was asked and will not be answered."""
-        with self._lock:
-            asked, self._asked = self._asked, {}
-        for identity, is_tool in asked.items():
-            if is_tool:
-                outcome: Json = {"result": {"content": [{"type": "text", "text": _LOST}], "isError": True}}
-                outcome["result"]["resultType"] = "complete"
+        for identity in lost:
+            with self._lock:
+                asked = self._asked.pop(identity, None)
+            if asked is None:
+                continue
+            if asked.is_tool:
+                told = {"content": [{"type": "text", "text": _LOST}], "isError": True, "resultType": "complete"}
+                outcome: Json = {"result": told}
             else:
                 outcome = {"error": {"code": _SERVER_ERROR, "message": _LOST}}
             self._write(json.dumps({"jsonrpc": "2.0", "id": json.loads(identity), **outcome}).encode() + b"\n")
