@@ -35,10 +35,11 @@ def _where(function: F) -> F:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @verb
 def install(verb: Verb, host: str | None, scope: Scope, allow_tools: bool, dry_run: bool, yes: bool) -> None:
-    """Set up Claude Code, Codex, Gemini CLI or opencode: those that are found here, or the named one.
+    """Set up Claude Code, Codex, Gemini CLI or opencode for messages of peers.
 
-    Shows what it will change, then does it; a second time there is nothing to do. A settings file
-    with comments or a mistake in it is left as it is, and you are told what to add by hand.
+    Without a name, those that are found here. Shows what it will change, then does it; a second
+    time there is nothing to do. A settings file with comments or a mistake in it is left as it is,
+    and you are told what to add by hand.
     """
     place = Place.of_environment(scope, allow_tools)
     hosts = _chosen(place, host)
@@ -53,10 +54,10 @@ def install(verb: Verb, host: str | None, scope: Scope, allow_tools: bool, dry_r
 @_where
 @verb
 def uninstall(verb: Verb, host: str | None, scope: Scope) -> None:
-    """Take our entries out of the hosts again: out of all of them, or the named one.
+    """Take our entries out of the hosts again.
 
-    A file that nobody has written to since gets back the bytes that it had; of any other one our
-    entries alone are removed.
+    Out of all of them, or the named one. A file that nobody has written to since gets back the
+    bytes that it had; of any other one our entries alone are removed.
     """
     place = Place.of_environment(scope)
     hosts = [host_of(name) for name in ([host] if host else NAMES)]

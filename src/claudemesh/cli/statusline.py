@@ -12,10 +12,10 @@ from claudemesh.errors import LocalError
 @click.command(epilog="Example: claudemesh statusline   # ◇ acme · 3/5 online · 2 unread")
 @verb
 def statusline(verb: Verb) -> None:
-    """Print one line for a host's status bar: mesh, peers online, unread messages.
+    """Print one line for a host's status bar.
 
-    Starts nothing, and prints `◇ off` when the daemon does not run. What the host writes to standard
-    input is not read.
+    For each mesh, the peers online and the unread messages. Starts nothing, and prints `◇ off` when
+    the daemon does not run. What the host writes to standard input is not read.
     """
     client = launch.running(verb.config)
     if client is None:
