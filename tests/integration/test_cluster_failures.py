@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from claudemesh import Peer
+from claudemesh.broker.heart import LAPSE_MS
 from tests.balancer import Balancer, balancer
 from tests.brokers import BrokerProcess
 from tests.clusters import until
@@ -192,7 +193,7 @@ async def test_a_frozen_node_is_buried_and_comes_back(tmp_path: Path, nodes: Nod
         assert frozen.process is not None
         saying = asyncio.create_task(talk.say(MESSAGES))
         frozen.process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(5)
+        await asyncio.sleep(LAPSE_MS / 1_000 + 3)
         frozen.process.send_signal(signal.SIGCONT)
         await saying
 

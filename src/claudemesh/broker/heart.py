@@ -12,8 +12,9 @@ from claudemesh.errors import LocalError
 from claudemesh.types import BrokerId, UnixMillis
 
 BEAT_S: Final = 1.0
-LAPSE_MS: Final = 3_000
-"""A node that did not beat for so long is buried."""
+LAPSE_MS: Final = 8_000
+"""A node that did not beat for so long is buried. A beat waits for the commit under way, which overload makes slow, and
+burying a node that lives sends all its links away; who reconnects elsewhere does not wait for it."""
 _WITNESS_S: Final = 2.0
 """Only a node whose own last beat succeeded this lately buries others: when the store paused, all are late."""
 _DRIFT_MS_PER_S: Final = 1.0
