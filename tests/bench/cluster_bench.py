@@ -65,11 +65,15 @@ def measure() -> dict[str, Figure]:
 
 
 async def _measure() -> dict[str, Figure]:
-    with processes.directory() as path, postgres_server() as postgres:
-        async with nats_server() as nats:
+    with processes.directory() as path:
+        with postgres_server() as postgres:  # a server each: the second must not clear away the first one's rows
             one = await _durable(path, Machine([], postgres, None), "one")
-            two = await _durable(path, Machine([], postgres, nats), "two")
-            failovers = await _failovers(path, postgres.tcp_url(postgres.database()), nats)
+        with postgres_server() as postgres:
+            async with nats_server() as nats:
+                two = await _durable(path, Machine([], postgres, nats), "two")
+        with postgres_server() as postgres:
+            async with nats_server() as nats:
+                failovers = await _failovers(path, postgres.tcp_url(postgres.database()), nats)
     return _figures(one, two, failovers)
 
 
