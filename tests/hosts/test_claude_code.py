@@ -289,9 +289,11 @@ def test_two_agents_that_answer_whatever_comes_are_stopped(mesh: Mesh, models: S
     alice.set_up()
     models.scripts.update(alice=_answers_everything("bob.desktop"), bob=_answers_everything("alice.laptop"))
     try:
-        alice.open().type("begin")
         bob.open()
-        wait_until(lambda: held(mesh), "something is held", 90)
+        wait_for_presence(mesh, "bob")
+        time.sleep(2)  # the program says nowhere when it watches the bell
+        alice.open().type("begin")
+        wait_until(lambda: held(mesh), "something is held", 200)
     finally:
         alice.close()
 
