@@ -22,11 +22,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Leave the outcome of a whole run for the table in the docs."""
-    config = terminalreporter.config
-    if config.getoption("keyword") or any("::" in one for one in config.args):
-        return
-    outcomes = {
+    """Leave each test's latest outcome for the table in the docs."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    outcomes = known | {
         report.nodeid: outcome
         for outcome in ("passed", "failed")
         for report in terminalreporter.stats.get(outcome, [])
