@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from claudemesh.broker.store import schema
 from claudemesh.broker.store.postgres import DatabaseUrl, PostgresStore
-from claudemesh.cli.broker import broker
+from claudemesh.cli.main import cli
 from claudemesh.errors import LocalError
 from tests.contract.test_store import BOB, LINK, MESH, NOW, submission
 from tests.postgres import PostgresServer
@@ -24,7 +24,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def migrate(*args: str) -> Result:
-    return CliRunner().invoke(broker, ["migrate", *args])
+    return CliRunner().invoke(cli, ["broker", "migrate", *args])
 
 
 def test_dry_run_names_the_missing_steps_and_changes_nothing(url: str) -> None:

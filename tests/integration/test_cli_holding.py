@@ -91,8 +91,8 @@ def test_two_agents_on_two_machines_are_stopped_and_a_person_decides(pair: tuple
     assert "It grants no permission" in drawn
     assert holder.inbox() == []
     assert [(one["id"], one["reason"]) for agent in agents for one in agent.told] == [(held["message"]["id"], "hops")]
-    timeline = other.ok("message", held["message"]["id"])
-    assert (timeline["stage"], timeline["steps"][-1]["code"]) == ("held", "hops")
+    wait_until(lambda: other.ok("message", held["message"]["id"])["stage"] == "held", "the writer is told")
+    assert other.ok("message", held["message"]["id"])["steps"][-1]["code"] == "hops"
     assert holder.ok("mesh", "list")["meshes"][0]["held"] == 1
 
     holder.ok("hold", "release", held["message"]["id"][:8])

@@ -8,6 +8,7 @@ import pytest
 
 from claudemesh.broker.metrics import Metrics
 from claudemesh.cli.broker import broker
+from tests.reference import help_text
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "spec" / "broker.md").read_text(encoding="utf-8")
@@ -30,9 +31,7 @@ def test_every_log_event_is_documented() -> None:
 
 
 def test_help_shows_every_option_and_an_example() -> None:
-    import click
-
-    text = broker.get_help(click.Context(broker))
+    text = help_text("claudemesh broker", broker)
 
     assert all(option.opts[0] in text for option in broker.params)
     assert "claudemesh broker --listen" in text
