@@ -131,7 +131,10 @@ class _Sender:
 
     def listen(self, now: float) -> None:
         """Read the refusals that have come."""
-        for frame in self.lane.others[self.refused :]:
+        others, self.lane.others = self.lane.others, []
+        for frame in others:
+            if b'"refused"' not in frame[:24]:
+                continue  # such as who has joined
             refusal = msgspec.json.decode(frame, type=_Refusal)
             self.refused += 1
             self.without_retry += refusal.retry_after_ms is None
