@@ -19,7 +19,6 @@ from claudemesh.peer.grants import LOWERED, Allow, Refuse
 from claudemesh.peer.journal import channels, epochs, held, inbox, keys, names, outbox, timeline
 from claudemesh.peer.journal.channels import ChannelWindowRow
 from claudemesh.peer.journal.epochs import ParkedDraft
-from claudemesh.peer.journal.held import HeldDraft
 from claudemesh.peer.journal.inbox import InboxDraft, ReceiptDue
 from claudemesh.peer.journal.keys import WindowRow
 from claudemesh.peer.journal.outbox import RANKS, Draft
@@ -288,7 +287,38 @@ def _record_message(
         connection, mesh, judged, permit, now, outcomes
     ):
         return
-    draft = InboxDraft(
+    # A copy under a new counter means that the sender may not know: the receipt is owed again.
+    withheld = quiet.withheld(permit.priority)
+    note = withheld or (LOWERED if permit.priority != header["prio"] else "")
+    _owe(connection, mesh, judged, Stage.HELD if withheld else Stage.DELIVERED, note, now, outcomes)
+    surface(connection, mesh, _draft(judged, permit, now), permit.priority, header, now, outcomes)
+
+
+def _record_held(
+    connection: sqlite3.Connection, mesh: MeshId, judged: Judged, permit: Allow, now: UnixMillis, outcomes: Outcomes
+) -> bool:
+    """Keep a message of an agent for a person, or repeat what became of it; False where it is taken like any other."""
+    message, hold = judged.message, judged.hold
+    before = held.find(connection, mesh, message.sender, message.message_id)
+    if before is not None:
+        stage, note = (Stage.HELD, before.reason) if before.refused_at is None else (Stage.REFUSED, DECLINED)
+        _owe(connection, mesh, judged, stage, note, now, outcomes)
+        return True
+    if hold is None or inbox.holds(connection, mesh, message.sender, message.message_id):
+        return False
+    draft, expires_at = _draft(judged, permit, now), message.header.get("exp")
+    if not held.add(connection, mesh, draft, hold, is_confirmed=judged.is_confirmed, expires_at=expires_at):
+        _record_refusal(connection, mesh, judged, HOLD_FULL, now, outcomes)
+        return True
+    _owe(connection, mesh, judged, Stage.HELD, hold.reason, now, outcomes)
+    outcomes.held.append(events.MessageHeld(message.message_id, message.sender, hold.reason))
+    return True
+
+
+def _draft(judged: Judged, permit: Allow, now: UnixMillis) -> InboxDraft:
+    message = judged.message
+    header = message.header
+    return InboxDraft(
         message_id=message.message_id,
         sender=message.sender,
         session=header.get("tos"),
@@ -304,49 +334,6 @@ def _record_message(
         rank=RANKS[permit.priority],
         is_ack=header.get("intent") == "ack",
     )
-    # A copy under a new counter means that the sender may not know: the receipt is owed again.
-    withheld = quiet.withheld(permit.priority)
-    note = withheld or (LOWERED if permit.priority != header["prio"] else "")
-    _owe(connection, mesh, judged, Stage.HELD if withheld else Stage.DELIVERED, note, now, outcomes)
-    surface(connection, mesh, draft, permit.priority, header, now, outcomes)
-
-
-def _record_held(
-    connection: sqlite3.Connection, mesh: MeshId, judged: Judged, permit: Allow, now: UnixMillis, outcomes: Outcomes
-) -> bool:
-    """Keep a message of an agent for a person, or repeat what became of it; False where it is taken like any other."""
-    message, hold = judged.message, judged.hold
-    before = held.find(connection, mesh, message.sender, message.message_id)
-    if before is not None:
-        stage, note = (Stage.HELD, before.reason) if before.refused_at is None else (Stage.REFUSED, DECLINED)
-        _owe(connection, mesh, judged, stage, note, now, outcomes)
-        return True
-    if hold is None or inbox.holds(connection, mesh, message.sender, message.message_id):
-        return False
-    header = message.header
-    draft = HeldDraft(
-        message_id=message.message_id,
-        sender=message.sender,
-        session=header.get("tos"),
-        reply_to=header.get("re"),
-        frame=message.opened.frame,
-        signature=message.opened.signature,
-        attestation=message.attestation.digest,
-        accepted_at=judged.accepted_at,
-        received_at=now,
-        channel=message.channel,
-        gap=message.gap,
-        is_stale=message.is_stale,
-        rank=RANKS[permit.priority],
-        is_confirmed=judged.is_confirmed,
-        expires_at=header.get("exp"),
-    )
-    if not held.add(connection, mesh, draft, hold):
-        _record_refusal(connection, mesh, judged, HOLD_FULL, now, outcomes)
-        return True
-    _owe(connection, mesh, judged, Stage.HELD, hold.reason, now, outcomes)
-    outcomes.held.append(events.MessageHeld(message.message_id, message.sender, hold.reason))
-    return True
 
 
 def _owe(

@@ -5,34 +5,13 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from claudemesh.peer.journal import inbox
-from claudemesh.peer.journal.inbox import ReceiptDue
+from claudemesh.peer.journal.inbox import InboxDraft, ReceiptDue
 from claudemesh.protocol.delivery import Stage
 from claudemesh.protocol.loops import Budget, Hold
 from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, SessionId, UnixMillis
 
 MAX_HELD_PER_SENDER: Final = 256
 """What waits for a person is read by a person; further messages of that sender are refused."""
-
-
-class HeldDraft(NamedTuple):
-    """An authentic message that is not put into the inbox."""
-
-    message_id: MessageId
-    sender: PeerId
-    session: SessionId | None
-    reply_to: MessageId | None
-    frame: bytes
-    signature: bytes
-    attestation: str
-    accepted_at: UnixMillis
-    received_at: UnixMillis
-    channel: ChannelId | None
-    gap: int
-    is_stale: bool
-    rank: int
-    is_confirmed: bool
-    """Whether its sender expects receipts."""
-    expires_at: UnixMillis | None
 
 
 class HeldRow(NamedTuple):
@@ -53,6 +32,7 @@ class HeldRow(NamedTuple):
     is_stale: bool
     rank: int
     is_confirmed: bool
+    """Whether its sender expects receipts."""
     expires_at: UnixMillis | None
     reason: str
     reached: int
@@ -66,8 +46,23 @@ _COLUMNS: Final = (
 )
 
 
-def add(connection: sqlite3.Connection, mesh: MeshId, draft: HeldDraft, hold: Hold) -> bool:
-    """Keep a message for a person; False where too many of its sender wait, or it is there already."""
+def add(
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    draft: InboxDraft,
+    hold: Hold,
+    *,
+    is_confirmed: bool,
+    expires_at: UnixMillis | None,
+) -> bool:
+    """Keep a message for a person, instead of putting it into the inbox.
+
+    Args:
+        is_confirmed: Whether its sender expects receipts.
+
+    Returns:
+        False where too many of its sender wait, or it is there already.
+    """
     (waiting,) = connection.execute(
         "SELECT count(*) FROM held WHERE mesh = ? AND sender = ? AND refused_at IS NULL", (mesh, draft.sender)
     ).fetchone()
@@ -76,8 +71,10 @@ def add(connection: sqlite3.Connection, mesh: MeshId, draft: HeldDraft, hold: Ho
     cursor = connection.execute(
         "INSERT OR IGNORE INTO held (mesh, message_id, sender, session, reply_to, frame, signature, attestation,"
         " accepted_at, received_at, channel, gap, is_stale, rank, is_confirmed, expires_at, reason, reached, allowed)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (mesh, *draft, *hold),
+        " VALUES (:mesh, :message_id, :sender, :session, :reply_to, :frame, :signature, :attestation,"
+        " :accepted_at, :received_at, :channel, :gap, :is_stale, :rank, :is_confirmed, :expires_at, :reason, :reached,"
+        " :allowed)",
+        {"mesh": mesh, "is_confirmed": is_confirmed, "expires_at": expires_at, **draft._asdict(), **hold._asdict()},
     )
     return cursor.rowcount > 0
 
