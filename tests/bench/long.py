@@ -6,7 +6,6 @@ only when something crashed or a message was lost.
 
 import argparse
 import asyncio
-import json
 import time
 from pathlib import Path
 
@@ -33,8 +32,7 @@ def main() -> int:
     figures |= uvloop.run(_hold_load(chosen.load_minutes))
     content = report.as_json(figures, dict.fromkeys(figures, "make bench-long"))
     print(f"\n{report.table(content)}\n")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    report.write(RESULT, content)
     return 0
 
 
