@@ -128,7 +128,7 @@ def needed(load: Load, cell: Cell, costs: Costs, seed: int = 1) -> Need:
         node_cpu=usage["node CPU"],
         database_cpu=usage["database CPU"],
         database_wal=usage["database log"],
-        hints_per_s_and_node=_hints_per_s(load, cell, load.sessions / cells),
+        hints_per_s_and_node=_hints_per_s(_messages_per_s(load, load.sessions / cells), cell.nodes),
         node_memory_mb=costs.node_mb + _links(load, load.sessions / cells) / cell.nodes * costs.link_kb / 1_024,
         audit_gb_per_day=_messages_per_day(load) * costs.audit_bytes / 1e9,
         lost_links=loss.links,
@@ -213,7 +213,7 @@ def _usage(load: Load, cell: Cell, costs: Costs, sessions: float, nodes: int) ->
     """What share of each resource a cell uses at the day's peak."""
     per_s = _messages_per_s(load, sessions)
     pings = _links(load, sessions) / load.ping_every_s
-    hints = per_s * (1 - 1 / nodes) if nodes > 1 else 0.0
+    hints = _hints_per_s(per_s, nodes)
     node_us = (per_s * costs.message_node_us + pings * costs.ping_us) / nodes + hints * costs.hint_us
     node_cpu = node_us / 1e6 / cell.cores_per_node
     dialling = _links(load, sessions) / (nodes + 1) / load.back_within_s / nodes * costs.hello_us / 1e6
@@ -225,9 +225,9 @@ def _usage(load: Load, cell: Cell, costs: Costs, sessions: float, nodes: int) ->
     }
 
 
-def _hints_per_s(load: Load, cell: Cell, sessions: float) -> float:
-    """Each message for a mailbox on another node is a hint to all of them."""
-    return _messages_per_s(load, sessions) * (1 - 1 / cell.nodes)
+def _hints_per_s(per_s: float, nodes: int) -> float:
+    """What each node gets: a message for a mailbox on another node is a hint to all of them."""
+    return per_s * (1 - 1 / nodes)
 
 
 def _links(load: Load, sessions: float) -> float:
