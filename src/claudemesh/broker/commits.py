@@ -53,6 +53,8 @@ class Batch:
     fan_outs: Sequence[PendingFanOut] = ()
     acks: Acks = field(default_factory=dict)
     """Deleted in the same commit."""
+    rows: int = 0
+    """How many rows of mailboxes it was admitted as."""
 
     def __bool__(self) -> bool:
         return bool(self.letters or self.fan_outs or self.acks)
@@ -114,7 +116,7 @@ class Commits:
         self._metrics.commits += 1
         took_s = time.perf_counter() - started
         self._metrics.commit_seconds += took_s
-        self._shedding.committed(took_s)
+        self._shedding.committed(batch.rows, took_s)
         return Committed(stored, fanned_out, undeleted)
 
     def answer(self, committed: Committed) -> None:

@@ -53,6 +53,7 @@ class Exchange:
         self._pending: list[Pending] = []
         self._fan_outs: list[PendingFanOut] = []
         self._pending_rows = 0
+        self._committing_rows = 0
         self._pending_bytes = 0
         self._acks: Acks = {}
         self._wake = asyncio.Event()
@@ -119,7 +120,7 @@ class Exchange:
             LocalError: The store failed; nothing was stored.
         """
         if self._is_busy():
-            raise Refused("rate_limited", "the broker is busy", retry_after_ms=self._shedding.retry_after_ms)
+            raise Refused("rate_limited", "the broker is busy", retry_after_ms=self._shedding.retry_after_ms())
         pending.published = asyncio.get_running_loop().create_future()
         self._enqueue_fan_out(pending, len(pending.slots))
         await pending.published
@@ -146,8 +147,9 @@ class Exchange:
                 self._wake.clear()
                 self._idle.set()
                 await self._wake.wait()
-            batch = Batch(self._pending, self._fan_outs, self._acks)
+            batch = Batch(self._pending, self._fan_outs, self._acks, self._pending_rows)
             self._pending, self._fan_outs, self._acks = [], [], {}
+            self._committing_rows = self._pending_rows
             self._pending_rows = self._pending_bytes = 0
             writing = asyncio.ensure_future(self._commits.store(batch)) if batch else None
             if finished:
@@ -174,8 +176,8 @@ class Exchange:
         wait_ms = link.messages.take(now, cost)
         if wait_ms:
             self._refuse(link, message, "rate_limited", retry_after_ms=wait_ms)
-        elif self._is_busy() or not self._shedding.admits(self._pending_rows):
-            self._refuse(link, message, "rate_limited", "the broker is busy", self._shedding.retry_after_ms)
+        elif self._is_busy() or not self._shedding.admits(self._pending_rows + self._committing_rows):
+            self._refuse(link, message, "rate_limited", "the broker is busy", self._shedding.retry_after_ms())
         else:
             return False
         return True
