@@ -15,6 +15,7 @@ from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.transaction import Transaction
 from claudemesh.types import UnixMillis
 
+# `OFFSET 0` has the planner look up each row's lease, and not compare all rows of a mailbox with all its leases.
 WAITING: Final = """
     SELECT k.mesh_id, k.peer_id FROM unnest($1::text[], $2::text[]) k (mesh_id, peer_id)
     JOIN peers p ON p.mesh_id = k.mesh_id AND p.peer_id = k.peer_id
@@ -22,7 +23,7 @@ WAITING: Final = """
         SELECT FROM mailbox m WHERE recipient = p.ref AND (not_before IS NULL OR not_before <= $3)
             AND (lease IS NULL OR lease >> 32 NOT IN (SELECT node FROM nodes))
             AND NOT EXISTS (SELECT FROM leases l WHERE l.recipient = m.recipient AND l.q = m.q
-                AND l.link >> 32 IN (SELECT node FROM nodes))
+                AND l.link >> 32 IN (SELECT node FROM nodes) OFFSET 0)
     )
 """
 
@@ -40,7 +41,7 @@ _LEASE: Final = """
             WHERE recipient = p.ref AND (not_before IS NULL OR not_before <= k.now)
                 AND (lease IS NULL OR lease >> 32 NOT IN (SELECT node FROM nodes))
                 AND NOT EXISTS (SELECT FROM leases l WHERE l.recipient = m.recipient AND l.q = m.q
-                    AND l.link >> 32 IN (SELECT node FROM nodes))
+                    AND l.link >> 32 IN (SELECT node FROM nodes) OFFSET 0)
             ORDER BY q LIMIT k.number FOR UPDATE OF m SKIP LOCKED
         ) m
     ), leased AS (

@@ -40,11 +40,17 @@ DUE: Final = """
     WHERE not_before > $1 AND not_before <= $2
 """
 
+# The limit keeps the planner from reading the mailbox first, which it believes empty when it was vacuumed empty: then
+# each of its rows would be compared with each of ours. There is one row at most.
 _FIRST_ANSWERS: Final = """
     SELECT k.at::int - 1, m.q, m.audit_n, m.accepted_at
     FROM unnest($1::bigint[], $2::bigint[], $3::text[]) WITH ORDINALITY k (recipient, sender, message_id, at)
-    JOIN mailbox m ON m.recipient = k.recipient AND m.sender = k.sender AND m.message_id = k.message_id
-        AND m.kind = 'dm' AND m.shared IS NULL
+    CROSS JOIN LATERAL (
+        SELECT q, audit_n, accepted_at FROM mailbox
+        WHERE recipient = k.recipient AND sender = k.sender AND message_id = k.message_id AND kind = 'dm'
+            AND shared IS NULL
+        LIMIT 1
+    ) m
 """
 _HASH: Final = "SELECT hash FROM audit_log WHERE mesh_id = $1 AND id = $2"
 _DELETE: Final = """
