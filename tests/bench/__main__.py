@@ -19,6 +19,7 @@ from tests.bench.report import Figure
 MODULES = {
     "startup": "starting the broker, and starting it again with 100,000 queued messages",
     "command_line": "the command line and an idle daemon",
+    "hook_bench": "the process that a host starts at an event of a session",
     "mcp_bench": "the process that a host starts for a session, and what its tools cost a model",
     "store_bench": "the store alone",
     "channels_bench": "the cryptography of channels",

@@ -72,6 +72,7 @@ TARGETS: Mapping[str, Target] = {
     "cli_send_ms": _above_floor(80, 3, 40),
     "daemon_rss_mb": at_most(60),
     "daemon_idle_cpu_percent": at_most(0.2),
+    "hook_ms": at_most(60),
     "mcp_shim_start_ms": at_most(100),
     "mcp_shim_rss_mb": at_most(15),
     "tool_tokens": at_most(1_000),

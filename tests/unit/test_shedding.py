@@ -1,4 +1,6 @@
-"""Shedding: what is admitted would be stored in time, a short queue always is, and the refused come again one by one."""
+"""Shedding: what is admitted is stored in time, a short queue always is, and the refused come again one by one."""
+
+from itertools import pairwise
 
 from claudemesh.broker.shedding import (
     FIRST_ROWS_PER_S,
@@ -67,17 +69,17 @@ def test_commits_of_acknowledgements_alone_measure_nothing() -> None:
     assert shedding.room == before
 
 
-def test_a_loop_that_stays_behind_admits_nothing_until_it_has_caught_up() -> None:
-    """Frames then wait in sockets, where nobody counts them."""
+def test_a_loop_that_stays_behind_takes_little_at_a_time_until_it_has_caught_up() -> None:
+    """Frames then wait in sockets, where nobody counts them. A machine that is busy otherwise still takes a message."""
     shedding = at_rate(ROWS_PER_S)
 
     for _ in range(20):
         shedding.ticked(TARGET_S)
-    behind = shedding.admits(0)
+    behind = shedding.room
     for _ in range(50):
         shedding.ticked(0.0)
 
-    assert not behind
+    assert behind == FREE_ROWS
     assert shedding.admits(int(0.9 * HEADROOM * TARGET_S * ROWS_PER_S))
 
 
@@ -87,7 +89,7 @@ def test_one_late_tick_refuses_nobody() -> None:
 
     shedding.ticked(60.0)
 
-    assert shedding.admits(FREE_ROWS - 1)
+    assert shedding.admits(int(0.3 * HEADROOM * TARGET_S * ROWS_PER_S))
 
 
 def test_the_refused_come_again_at_different_times_and_later_the_more_they_are() -> None:
@@ -102,7 +104,7 @@ def test_the_refused_come_again_at_different_times_and_later_the_more_they_are()
         shedding.admits(1_000_000)
 
     assert RETRY_MS // 2 <= few[0] < few[-1] <= 3 * RETRY_MS // 2
-    assert max(later - earlier for earlier, later in zip(few, few[1:], strict=False)) <= RETRY_MS // 20
+    assert max(later - earlier for earlier, later in pairwise(few)) <= RETRY_MS // 20
     assert 1.9 * few[50] < many[50] < 2.1 * few[50]
     assert shedding.retry_after_ms() == RETRY_MAX_MS
 

@@ -86,4 +86,4 @@ class Shedding:
 
     def _look(self) -> None:
         left_s = HEADROOM * self._target_s - self._behind_s
-        self.room = max(FREE_ROWS, int(left_s * self._rows / self._seconds)) if left_s > 0 else 0
+        self.room = max(FREE_ROWS, int(left_s * self._rows / self._seconds))
