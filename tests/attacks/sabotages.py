@@ -8,12 +8,12 @@ from unittest import mock
 
 from claudemesh.crypto import frames, identity, statements
 from claudemesh.crypto.statements import Statement
-from claudemesh.peer import recording, settling
+from claudemesh.peer import batch, settling
+from claudemesh.peer.batch import Notice
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.founding import _Joining
 from claudemesh.peer.journal import membership as journal_membership
 from claudemesh.peer.receiving import Inspector
-from claudemesh.peer.recording import Notice
 from claudemesh.peer.settling import Acceptance
 from claudemesh.protocol import audit_view, handshake, heads, message_rules, roster, roster_rules
 from claudemesh.protocol.heads import Standing
@@ -205,7 +205,7 @@ def unsigned_acceptance() -> Iterator[None]:
 @contextmanager
 def unsigned_notices() -> Iterator[None]:
     """A notice about a message is believed whoever signed it."""
-    original = recording.read_notice
+    original = batch.read_notice
 
     def read_notice(statement: Statement, mesh: Any, broker: Any) -> Notice:
         with mock.patch.object(statements, "verify_bytes", _nothing):

@@ -4,9 +4,9 @@ from typing import Final
 
 from claudemesh.errors import EnvelopeRefused
 from claudemesh.peer import channel_contents, contents
+from claudemesh.peer.batch import Content, Effect, read_content
 from claudemesh.peer.directory import Directory
 from claudemesh.peer.receiving import Authentic
-from claudemesh.peer.recording import Content, Effect, read_content
 from claudemesh.peer.repairing import Repairs
 from claudemesh.peer.shared_history import SharedHistory
 from claudemesh.protocol.roster import EVERYONE, SPACE, Roster

@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple, get_args
 from claudemesh.errors import LocalError, UsageError
 from claudemesh.peer import events
 from claudemesh.peer.addressing import Target
+from claudemesh.peer.batch import Batch, Judged
 from claudemesh.peer.events import Hub
 from claudemesh.peer.grant_book import subjects_of
 from claudemesh.peer.grants import Allow
@@ -22,7 +23,6 @@ from claudemesh.peer.journal.inbox import InboxRow
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.quiet import Quiet
-from claudemesh.peer.recording import Batch, Judged
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.views import read_header
 from claudemesh.protocol import chains, loops

@@ -15,6 +15,7 @@ import msgspec
 
 from claudemesh.errors import Malformed, Refused, RosterConflict
 from claudemesh.peer import events
+from claudemesh.peer.batch import Batch, Outcomes
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.contents import Nack, Profile
 from claudemesh.peer.epochs import Epochs
@@ -27,11 +28,7 @@ from claudemesh.peer.judging import Judge, Round
 from claudemesh.peer.line import Line
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.receiving import Forked, Held, Missing
-from claudemesh.peer.recording import (
-    Batch,
-    Outcomes,
-    record_batch,
-)
+from claudemesh.peer.recording import record_batch
 from claudemesh.peer.repairing import Repairs
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.tracking import Tracker

@@ -14,6 +14,7 @@ from claudemesh.crypto.identity import Attestation
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Invalid
 from claudemesh.peer import contents, events
+from claudemesh.peer.batch import Batch, Content, Judged, TakenEpoch, Unopened, read_content, read_notice
 from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.contents import Nack, Profile
 from claudemesh.peer.epochs import SLOT_CODES, Epochs
@@ -24,7 +25,6 @@ from claudemesh.peer.journal.outbox import Draft
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.post_receiving import Keyless, PostInspector, Stream
 from claudemesh.peer.receiving import Authentic, Forked, Held, Inspector, Missing, Repeated
-from claudemesh.peer.recording import Batch, Content, Judged, TakenEpoch, Unopened, read_content, read_notice
 from claudemesh.peer.repairing import Repairs, topic_of
 from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol import codec, message_rules

@@ -6,11 +6,12 @@ from typing import Final, NamedTuple
 
 from claudemesh.errors import AddressError
 from claudemesh.peer.assembly import Parts
+from claudemesh.peer.batch import Outcomes
 from claudemesh.peer.journal import held
 from claudemesh.peer.journal.held import HeldRow
 from claudemesh.peer.journal.inbox import InboxDraft, InboxRow
 from claudemesh.peer.journal.outbox import PRIORITIES
-from claudemesh.peer.recording import DECLINED, Outcomes, surface
+from claudemesh.peer.recording import DECLINED, surface
 from claudemesh.peer.views import Received, read_header, read_row
 from claudemesh.protocol.delivery import Stage
 from claudemesh.types import MeshId, PeerId, UnixMillis
