@@ -6,6 +6,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import processes
@@ -41,25 +43,39 @@ class User:
         subprocess.run([_CLAUDEMESH, "daemon", "stop"], env=self.environment, capture_output=True)
 
 
-def measure() -> dict[str, Figure]:
-    """Two users on one broker: alice sends to bob, then both are silent."""
+@contextmanager
+def two_users() -> Iterator[tuple[User, User]]:
+    """Alice and Bob in one mesh on one broker."""
     with processes.directory() as path, processes.broker(path) as broker:
         alice, bob = User(path / "alice"), User(path / "bob")
         try:
             alice.run("mesh", "create", "bench", "--broker", broker.url, "--name", "alice", "--device", "desktop")
             link = json.loads(alice.run("invite", "--mesh", "bench", "--json"))["link"]
             bob.run("join", link, "--name", "bob", "--device", "laptop")
-            sent, bare = _sends(alice)
-            print(f"  send {sent:.0f} ms, bare Python {bare:.0f} ms; {_IDLE_S:.0f} s of silence", flush=True)
-            rss, cpu_percent = _idle(bob.daemon_pid)
+            yield alice, bob
         finally:
             alice.stop()
             bob.stop()
+
+
+def measure() -> dict[str, Figure]:
+    """Two users on one broker: alice sends to bob, then both are silent."""
+    with two_users() as (alice, bob):
+        sent, bare = _sends(alice)
+        print(f"  send {sent:.0f} ms, bare Python {bare:.0f} ms; {_IDLE_S:.0f} s of silence", flush=True)
+        rss, cpu_percent = _idle(bob.daemon_pid)
     return {
         "cli_send_ms": Figure(round(sent, 1), "ms", round(bare, 1), f"whole process, median of {SENDS}"),
         "daemon_rss_mb": Figure(round(rss / 2**20, 1), "MB", note="one mesh, after a few messages"),
         "daemon_idle_cpu_percent": Figure(round(cpu_percent, 2), "%", note=f"over {_IDLE_S:.0f} s"),
     }
+
+
+def bare_ms() -> float:
+    """Milliseconds of a Python that does nothing."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return (time.perf_counter() - started) * 1_000
 
 
 def _sends(alice: User) -> tuple[float, float]:
@@ -68,10 +84,8 @@ def _sends(alice: User) -> tuple[float, float]:
     for number in range(WARM_UP_SENDS + SENDS):
         started = time.perf_counter()
         alice.run("send", "bob", f"message {number}")
-        between = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-        sent.append((between - started) * 1_000)
-        bare.append((time.perf_counter() - between) * 1_000)
+        sent.append((time.perf_counter() - started) * 1_000)
+        bare.append(bare_ms())
     return statistics.median(sent[WARM_UP_SENDS:]), statistics.median(bare[WARM_UP_SENDS:])
 
 

@@ -6,8 +6,7 @@ import subprocess
 import sys
 import time
 
-from tests.bench import processes
-from tests.bench.command_line import User
+from tests.bench.command_line import User, bare_ms, two_users
 from tests.bench.report import Figure
 
 RUNS = 20
@@ -17,25 +16,17 @@ SESSION = "5e551011"
 
 def measure() -> dict[str, Figure]:
     """Alice sends, then the end of a turn of Bob's agent is reported, as Claude Code reports it."""
-    with processes.directory() as path, processes.broker(path) as broker:
-        alice, bob = User(path / "alice"), User(path / "bob")
-        try:
-            alice.run("mesh", "create", "bench", "--broker", broker.url, "--name", "alice", "--device", "desktop")
-            link = json.loads(alice.run("invite", "--mesh", "bench", "--json"))["link"]
-            bob.run("join", link, "--name", "bob", "--device", "laptop")
-            _event(bob, "SessionStart")
-            _event(bob, "UserPromptSubmit")
-            took, bare = [], []
-            for number in range(WARM_UP_RUNS + RUNS):
-                alice.run("send", "bob", f"message {number}", "--wait", "delivered")
-                milliseconds, shown = _event(bob, "Stop")
-                if f"| message {number}" not in shown:
-                    raise RuntimeError(f"the hook does not hand over what was sent: {shown[:200]!r}")
-                took.append(milliseconds)
-                bare.append(_bare())
-        finally:
-            alice.stop()
-            bob.stop()
+    took, bare = [], []
+    with two_users() as (alice, bob):
+        _event(bob, "SessionStart")
+        _event(bob, "UserPromptSubmit")
+        for number in range(WARM_UP_RUNS + RUNS):
+            alice.run("send", "bob", f"message {number}", "--wait", "delivered")
+            milliseconds, shown = _event(bob, "Stop")
+            if f"| message {number}" not in shown:
+                raise RuntimeError(f"the hook does not hand over what was sent: {shown[:200]!r}")
+            took.append(milliseconds)
+            bare.append(bare_ms())
     return {
         "hook_ms": Figure(
             round(statistics.median(took[WARM_UP_RUNS:]), 1),
@@ -59,9 +50,3 @@ def _event(user: User, name: str) -> tuple[float, str]:
         check=True,
     )
     return (time.perf_counter() - began) * 1_000, done.stdout
-
-
-def _bare() -> float:
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
-    return (time.perf_counter() - began) * 1_000
