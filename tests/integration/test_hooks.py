@@ -106,6 +106,22 @@ def test_the_bell_rings_for_an_idle_session_and_its_hook_wakes_it(session: Sessi
     session.wait_for_stages(message_id, ["offered", "read"])
 
 
+def test_the_prompt_that_a_wake_makes_is_no_evidence(session: Session) -> None:
+    """It precedes the request, and in a session's first turn there is no record yet that could say more."""
+    bell = Path(json.loads(session.hook("SessionStart").stdout)["hookSpecificOutput"]["watchPaths"][0])
+    message_id = session.send("are you there?")
+    wait_until(lambda: bell.read_text() != "", "the bell rings")
+    assert session.hook("FileChanged", file_path=str(bell)).exit_code == 2
+
+    session.hook("UserPromptSubmit")
+
+    session.wait_for_stages(message_id, ["offered"])
+    known_here = [step["stage"] for step in session.bob.ok("message", message_id)["steps"]]
+    assert known_here[-1] == "offered"
+    session.hook("Stop")
+    session.wait_for_stages(message_id, ["offered", "read"])
+
+
 def test_only_an_urgent_message_interrupts(session: Session) -> None:
     """`now` is shown at the end of a tool, `next` at the end of the turn."""
     session.hook("SessionStart")

@@ -149,10 +149,7 @@ def _show(call: HookCall, text: str) -> Shown:
 
 
 async def _evidence(session: AgentSession, call: HookCall) -> None:
-    """Settle what was shown before by the record of the conversation; without one, by the order of events.
-
-    An event alone says little here: the prompt that a wake makes is submitted before its request is sent.
-    """
+    """Settle what was shown before by the record of the conversation; while there is none, by the end of a turn."""
     is_settled = await _settle(session, call.transcript, withdraws=call.event == "SessionStart")
     if not is_settled:
         await confirm_by_event(session, call)

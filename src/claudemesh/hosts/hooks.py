@@ -216,13 +216,14 @@ async def _end(daemon: "Daemon", table: HookTable, call: HookCall) -> None:
 
 
 async def confirm_by_event(session: AgentSession, call: HookCall) -> None:
-    """The rule of a host whose conversation we do not read: the end of a turn, or a new prompt, shows what was read.
+    """The rule of a host whose conversation we do not read: the end of a turn shows that it was read in that turn.
 
     A tool's end does not: several tools may run at once, before the request that carries what the first one's end
-    was given. Nor does the beginning of a session, which may follow a kill.
+    was given. Nor does a prompt: it precedes its request, and the one before may have been interrupted. Nor does the
+    beginning of a session, which may follow a kill.
     """
-    if call.event in ("Stop", "UserPromptSubmit", "AfterAgent", "BeforeAgent"):
-        await session.confirm_handed("next_event")
+    if call.event in ("Stop", "AfterAgent"):
+        await session.confirm_handed("turn_ended")
     elif call.event == "SessionStart":
         await session.doubt_handed()
 

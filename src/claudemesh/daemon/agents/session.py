@@ -195,7 +195,7 @@ class AgentSession:
         """There is evidence that these are in the model's context; their senders get `read`, signed by this session.
 
         Args:
-            evidence: What shows it, one word such as `tool_result`, `next_event`, `transcript`.
+            evidence: What shows it, one word such as `tool_result`, `turn_ended`, `transcript`.
         """
         evidence = _word(evidence)
         for face in self._faces() if offers else ():

@@ -67,7 +67,7 @@ class AgentConfirmArgs(AgentOffersArgs, frozen=True, kw_only=True):
     """Offers are in the model's context: their senders get `read`, signed by this session."""
 
     evidence: Word
-    """What shows it, one word: `tool_result`, `next_event`, `turn_acknowledged`, `transcript`."""
+    """What shows it, one word: `tool_result`, `turn_ended`, `next_event`, `turn_acknowledged`, `transcript`."""
 
 
 class AgentStatusArgs(AgentArgs, frozen=True, kw_only=True):
