@@ -26,6 +26,7 @@ MODULES = {
     "roster_bench": "joining a mesh of 1,000, and rosters of 10 to 10,000 entries",
     "fanout_bench": "one post to 1,000 links",
     "routing": "durable direct messages against the floor",
+    "nats_bench": "the same frames through nats-server, as another floor",
     "postgres_bench": "durable direct messages on PostgreSQL",
     "cluster_bench": "two nodes, NATS and PostgreSQL, against one node; nodes that are killed",
     "overload": "twice as many messages as the broker can carry",

@@ -28,12 +28,17 @@ def main() -> int:
     chosen = parser.parse_args()
     print(f"{crowd.LINKS:,} idle links for {chosen.idle_minutes:g} minutes", flush=True)
     figures = crowd.figures(uvloop.run(crowd.hold(chosen.idle_minutes * MINUTE_S)))
+    _report(figures)
     print(f"{PER_S:,} messages a second for {chosen.load_minutes} minutes", flush=True)
-    figures |= uvloop.run(_hold_load(chosen.load_minutes))
-    content = report.as_json(figures, dict.fromkeys(figures, "make bench-long"))
-    print(f"\n{report.table(content)}\n")
-    report.write(RESULT, content)
+    _report(figures | uvloop.run(_hold_load(chosen.load_minutes)))
     return 0
+
+
+def _report(figures: dict[str, Figure]) -> None:
+    """Print what there is, and keep it: the second part takes half an hour."""
+    content = report.as_json(figures, dict.fromkeys(figures, "make bench-long"))
+    print(f"\n{report.table(content)}\n", flush=True)
+    report.write(RESULT, content)
 
 
 async def _hold_load(minutes: int) -> dict[str, Figure]:

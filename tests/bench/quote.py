@@ -14,7 +14,8 @@ PAGE: Final = ROOT / "README.md"
 BEGIN: Final = "<!-- figures: make bench && python -m tests.bench.quote -->\n"
 END: Final = "<!-- end of figures -->"
 QUOTED: Final = {
-    "durable_dm_per_s": "messages a second through one broker on SQLite, accepted, pushed, acknowledged, deleted",
+    "durable_dm_per_s": "messages a second through one broker on SQLite, accepted, pushed, deleted; floor: no storage",
+    "floor_nats_per_s": "the same frames through nats-server, nothing stored",
     "durable_dm_per_s_pg": "the same on PostgreSQL, its server on the same cores",
     "durable_dm_per_s_cluster": "the same through two nodes with NATS and PostgreSQL, half of the messages crossing",
     "cluster_cpu_us": "processor time of such a message, all processes together; floor: one node",
