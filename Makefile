@@ -65,7 +65,8 @@ UV_PIP_COMPILE = build/lock-venv/bin/uv pip compile --quiet --universal --python
 lock:  ## Resolve the dependencies anew into requirements/ (UPGRADE=--upgrade for newer versions)
 	@$(PYTHON) -m venv build/lock-venv && build/lock-venv/bin/pip install --quiet 'uv>=0.13,<0.14'
 	$(UV_PIP_COMPILE) $(UPGRADE) pyproject.toml -o requirements/runtime.txt
-	$(UV_PIP_COMPILE) $(UPGRADE) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(UV_PIP_COMPILE) $(UPGRADE) pyproject.toml --extra otel -c requirements/runtime.txt -o requirements/otel.txt
+	$(UV_PIP_COMPILE) $(UPGRADE) pyproject.toml --extra otel --group dev -c requirements/runtime.txt -o requirements/dev.txt
 
 clean:  ## Remove .venv, build/ and caches
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

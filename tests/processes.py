@@ -64,9 +64,9 @@ class Machine:
         """Run a command whose arguments are not all text."""
         return self._run([*map(os.fsencode, self.command()), *map(os.fsencode, args)], "", TIMEOUT_S, {})
 
-    def run_python(self, program: str) -> Result:
+    def run_python(self, program: str, **extra: str) -> Result:
         """Run a program of a test in these surroundings."""
-        return self._run([sys.executable, "-P", "-c", program], "", TIMEOUT_S, {})
+        return self._run([sys.executable, "-P", "-c", program], "", TIMEOUT_S, extra)
 
     def _run(self, command: list[str] | list[bytes], stdin: str, timeout_s: float, extra: dict[str, str]) -> Result:
         done = subprocess.run(
@@ -162,6 +162,8 @@ class BrokerProcess:
     directory: Path
     port: int
     options: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    """Of its environment, besides the usual ones."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -181,10 +183,9 @@ class BrokerProcess:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         listen, database = f"127.0.0.1:{self.port}", f"sqlite:///{self.database}"
         command = Machine.command("broker", "--listen", listen, "--database", database, *self.options)
+        surroundings = environment(self.directory, self.directory / "unused") | self.variables
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=environment(self.directory, self.directory / "unused"), stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(command, env=surroundings, stdout=log, stderr=log)
         wait_until(self._is_ready, "the broker is ready")
 
     def kill(self) -> None:
@@ -208,9 +209,11 @@ class BrokerProcess:
 
 
 @contextmanager
-def start_broker(tmp_path: Path, *options: str, name: str = "broker") -> Iterator[BrokerProcess]:
+def start_broker(
+    tmp_path: Path, *options: str, name: str = "broker", variables: dict[str, str] | None = None
+) -> Iterator[BrokerProcess]:
     """A running broker; killed at the end."""
-    broker = BrokerProcess(tmp_path / name, free_port(), options)
+    broker = BrokerProcess(tmp_path / name, free_port(), options, variables or {})
     broker.start()
     try:
         yield broker

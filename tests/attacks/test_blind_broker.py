@@ -11,21 +11,25 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from claudemesh.broker.logs import FINGERPRINT_LENGTH
+from claudemesh.broker.tracing.spans import SPANS
 from claudemesh.cli.main import VERBS
 from tests.agents import Host
 from tests.attacks.canaries import CHANNEL_MARK, MARK, Canaries, canary, dump_memory
 from tests.attacks.recording_proxy import RecordingProxy
-from tests.attacks.search import search_file
+from tests.attacks.search import search_bytes, search_file
+from tests.collector import Collector, attributes, collector
 from tests.processes import BrokerProcess, Machine, free_port, machine
 
 
 class Household:
     """Alice, Bob, Bob's phone and Carol, each with a daemon, behind one recorded broker."""
 
-    def __init__(self, directory: Path, broker: BrokerProcess, proxy: RecordingProxy) -> None:
+    def __init__(self, directory: Path, broker: BrokerProcess, proxy: RecordingProxy, traces: Collector) -> None:
         self.directory = directory
         self.broker = broker
         self.proxy = proxy
+        self.traces = traces
         self.canaries = Canaries()
         self.machines: dict[str, Machine] = {}
         self.plain_link = ""
@@ -199,14 +203,17 @@ def _noting_verbs(one: Machine) -> Machine:
 
 @asynccontextmanager
 async def household(directory: Path) -> AsyncIterator[Household]:
-    """The broker answers for the relay's address; its environment holds a word that its memory must show."""
+    """The broker answers for the relay's address, and traces everything: one that traces less has less to betray."""
     port = free_port()
     async with RecordingProxy.before("127.0.0.1", port) as proxy:
-        broker = BrokerProcess(directory / "broker", port, ("--origin", proxy.url))
         with ExitStack() as stack:
+            traces = stack.enter_context(collector())
+            options = ("--origin", proxy.url, "--otlp", traces.url)
+            everything = {"OTEL_TRACES_SAMPLER": "always_on", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+            broker = BrokerProcess(directory / "broker", port, options, everything)
             await asyncio.to_thread(broker.start)
             stack.callback(broker.kill)
-            one = Household(directory, broker, proxy)
+            one = Household(directory, broker, proxy, traces)
             for name in ("alice", "bob", "carol", "phone"):
                 one.machines[name] = _noting_verbs(stack.enter_context(machine(directory, f"{canary('home')}-{name}")))
             yield one
@@ -224,6 +231,7 @@ async def test_n01_n04_the_broker_ends_up_with_nothing_that_is_the_peers_own(tmp
             _check_files(one)
             _check_memory(one, core)
             _check_wire(one)
+            _check_traces(one)
             _check_the_search_itself(one, core, tmp_path / "planted.db")
             _check_processes_and_logs(one)
         finally:
@@ -248,6 +256,18 @@ def _check_wire(one: Household) -> None:
     """N01, N04: both directions of every connection, unmasked, with the heads of the HTTP requests."""
     assert one.canaries.found_in_bytes(one.proxy.everything()) == set()
     assert {message["t"] for _, message in one.proxy.messages()} >= {"hello", "claim", "append", "send", "push"}
+
+
+def _check_traces(one: Household) -> None:
+    """N01: what the broker has sent to the collector of traces holds no whole key either, and nothing but the list."""
+    sent = b"".join(one.traces.traffic)
+    listed = {f"claudemesh.{name}" for names in SPANS.values() for name in names}
+
+    assert one.canaries.found_in_bytes(sent) == set()
+    assert search_bytes(sent, _public_keys(one)) == set()
+    assert {name for span in one.traces.spans() for name in attributes(span)} <= listed
+    assert {span.name for span in one.traces.spans()} == {"commit", "handshake", "append", "lease"}
+    assert {len(attributes(span)["claudemesh.mesh"]) for span in one.traces.spans("append")} == {FINGERPRINT_LENGTH}
 
 
 def _check_the_search_itself(one: Household, core: Path, planted: Path) -> None:

@@ -29,6 +29,7 @@ MODULES = {
     "nats_bench": "the same frames through nats-server, as another floor",
     "postgres_bench": "durable direct messages on PostgreSQL",
     "cluster_bench": "two nodes, NATS and PostgreSQL, against one node; nodes that are killed",
+    "tracing_bench": "a broker that sends traces against one that does not",
     "overload": "twice as many messages as the broker can carry",
     "idle_links": "5,000 idle links",
     "crowd": "10,000 idle links for a minute and a half",

@@ -52,6 +52,16 @@ def directory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, here and in processes that are started meanwhile."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextlib.contextmanager
 def python_server(module: str) -> Iterator[Server]:
     """A module of this package that prints its port and serves."""
     process = subprocess.Popen([sys.executable, "-m", module], stdout=subprocess.PIPE, cwd=ROOT)
@@ -64,11 +74,15 @@ def python_server(module: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def broker(
-    path: Path, *, port: int | None = None, limits: dict[str, int] | None = None, database: str | None = None
+    path: Path,
+    *options: str,
+    port: int | None = None,
+    limits: dict[str, int] | None = None,
+    database: str | None = None,
 ) -> Iterator[Server]:
     """`claudemesh broker` on the SQLite file of `path`, or on another database, ready to accept."""
     port = port or free_port()
-    process = start_broker(path, port, limits or {}, database)
+    process = start_broker(path, port, limits or {}, database, options)
     try:
         wait_ready(process, port)
         yield Server(process, port)
@@ -76,10 +90,18 @@ def broker(
         end(process)
 
 
-def start_broker(path: Path, port: int, limits: dict[str, int], database: str | None = None) -> subprocess.Popen[bytes]:
+def start_broker(
+    path: Path, port: int, limits: dict[str, int], database: str | None = None, options: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Start the broker; it is not ready yet."""
     command = [str(Path(sys.executable).parent / "claudemesh"), "broker", "--listen", f"127.0.0.1:{port}"]
-    command += ["--database", database or f"sqlite:///{path / 'broker.sqlite3'}", "--key", str(path / "broker.key")]
+    command += [
+        "--database",
+        database or f"sqlite:///{path / 'broker.sqlite3'}",
+        "--key",
+        str(path / "broker.key"),
+        *options,
+    ]
     for name, value in limits.items():
         command += ["--limit", f"{name}={value}"]
     with (path / "broker.log").open("ab") as log:

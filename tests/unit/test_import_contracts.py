@@ -56,6 +56,7 @@ def test_every_contract_holds_for_the_source_as_it_is(checkout: Path) -> None:
         ("Protocol and crypto do no I/O and draw no clock or randomness", "protocol/planted.py", "import asyncio"),
         ("Only crypto.primitives imports PyNaCl", "crypto/planted.py", "import nacl.public"),
         ("Only the transport and the broker's server import aiohttp", "peer/planted.py", "import aiohttp.web"),
+        ("Only the broker's tracer imports OpenTelemetry", "broker/planted.py", "from opentelemetry import trace"),
         ("In the daemon only daemon.app knows the broker", "daemon/planted.py", "import claudemesh.broker"),
         ("The command line sees the daemon's local API", "cli/planted.py", "import claudemesh.peer"),
     ],

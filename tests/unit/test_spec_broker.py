@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from claudemesh.broker.metrics import Metrics
+from claudemesh.broker.tracing.spans import SPANS
 from claudemesh.cli.broker import broker
 from tests.reference import help_text
 
@@ -28,6 +29,15 @@ def test_every_log_event_is_documented() -> None:
 
     assert events
     assert {event for event in events if f"| `{event}` |" not in PAGE} == set()
+
+
+def test_the_page_lists_the_spans_and_exactly_their_attributes() -> None:
+    """What may leave for a collector is a closed list, and this page is where an operator reads it."""
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", PAGE.partition("## 8. Traces")[2], re.MULTILINE)
+
+    values = {"member", "claimant", "founder"}
+    listed = {span: set(re.findall(r"`(\w+)`", text)) - values for span, text in rows if span in SPANS}
+    assert listed == {span: set(attributes) for span, attributes in SPANS.items()}
 
 
 def test_help_shows_every_option_and_an_example() -> None:

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Self
 
 from claudemesh.broker.acceptance import Acceptances
@@ -28,6 +27,7 @@ from claudemesh.broker.logs import Log, fingerprint, open_log
 from claudemesh.broker.members import Members
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.notices import undelivered_notice
+from claudemesh.broker.opening import open_bus, open_store, open_tracer
 from claudemesh.broker.ordering import Ordering
 from claudemesh.broker.policy import AddressPolicy, Limits
 from claudemesh.broker.presence import Presence
@@ -35,6 +35,7 @@ from claudemesh.broker.server import Server
 from claudemesh.broker.shedding import Shedding
 from claudemesh.broker.store.base import Store
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.broker.tracing.parts import Parts
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import LocalError
 from claudemesh.protocol import limits
@@ -98,13 +99,18 @@ class Broker:
         if self._log is None:
             self._log = open_log(self.settings.log_level, self.settings.log_file)
         key = load_key(self.settings.key_path())
-        self._bus = _open_bus(self.settings, BrokerId(key.public)) if self._shared is None else self._shared.bus
-        self._store: Store = await _open_store(self.settings) if self._shared is None else self._shared.store
+        metrics = Metrics()
+        self._tracer = open_tracer(self.settings, metrics)
+        self._parts = Parts(self._tracer)
+        self._bus = open_bus(self.settings, BrokerId(key.public)) if self._shared is None else self._shared.bus
+        self._store: Store = (
+            await open_store(self.settings, self._tracer) if self._shared is None else self._shared.store
+        )
         self._hints = Hints(self._bus)
-        self._heart = Heart(self._store, BrokerId(key.public), self._log, alone=self._bus is None)
+        self._heart = self._parts.of(Heart)(self._store, BrokerId(key.public), self._log, alone=self._bus is None)
         try:
             await self._heart.join()
-            self._build(key, self._log)
+            self._build(key, self._log, metrics)
             if self._bus is None:
                 await self._restore_presence()
             await self._listen()
@@ -113,6 +119,7 @@ class Broker:
         except BaseException:
             await self._stop_tasks()
             await self._close_store()
+            await self._close_tracer()
             raise
         self._core.log.info("started", broker=fingerprint(self.id), port=self.port, unix=self.settings.unix is not None)
         return self
@@ -131,6 +138,7 @@ class Broker:
         await self._listener.close(timeout_s / 4)
         await self._stop_tasks()
         await self._close_store()
+        await self._close_tracer()
         core.log.info("stopped")
 
     async def _close_store(self) -> None:
@@ -144,14 +152,18 @@ class Broker:
         if self._shared is None:
             await self._store.close()
 
+    async def _close_tracer(self) -> None:
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
+
     async def wait_failed(self) -> None:
         """Return never, or raise what ended one of the broker's own tasks."""
         if self._failed is None:
             self._failed = asyncio.get_running_loop().create_future()
         await self._failed
 
-    def _build(self, key: SigningKey, log: Log) -> None:
-        grants, metrics, broker, alone = self.settings.limits, Metrics(), BrokerId(key.public), self._bus is None
+    def _build(self, key: SigningKey, log: Log, metrics: Metrics) -> None:
+        grants, broker, alone, of = self.settings.limits, BrokerId(key.public), self._bus is None, self._parts.of
         clock = unix_millis if alone else self._heart.clock
         directory, hints = Directory(self._store), self._hints
 
@@ -160,13 +172,15 @@ class Broker:
 
         announcer = Announcer(key, clock, grants, self._changed, alone=alone)
         following = None if alone else Following(self._store, directory, announcer, key, clock, grants)
-        leasing = Leasing(self._store, directory, grants, metrics, clock, self._spawn, notice, hints)
+        leasing = of(Leasing)(self._store, directory, grants, metrics, clock, self._spawn, notice, hints)
         acceptances = Acceptances(key, clock)
         shedding = Shedding(grants.answer_within_ms)
-        commits = Commits(self._store, leasing, acceptances, grants, metrics, clock, shedding, following)
+        commits = of(Commits)(self._store, leasing, acceptances, grants, metrics, clock, shedding, following)
         exchange = Exchange(commits, leasing, acceptances, grants, metrics, clock, broker, shedding)
         creation = self.settings.mesh_creation
-        ordering = Ordering(self._store, directory, key, creation, grants, metrics, clock, announcer, following, hints)
+        ordering = of(Ordering)(
+            self._store, directory, key, creation, grants, metrics, clock, announcer, following, hints
+        )
         self._core = Core(
             key=key,
             grants=grants,
@@ -185,7 +199,7 @@ class Broker:
             hints=hints,
             following=following,
         )
-        self._members = Members(self._core)
+        self._members = of(Members)(self._core)
         self._http = Http(self._core, self._bus)
         self._server = Server(self._core, self._members, self._http, lambda: self._origins)
         for work in (
@@ -346,26 +360,6 @@ async def _serve(settings: Settings, started: Callable[[Broker], None]) -> None:
         failures = [error for error in (wait.exception() for wait in done) if error is not None]
         if failures:
             raise LocalError("internal", type(failures[0]).__name__) from failures[0]
-
-
-async def _open_store(settings: Settings) -> Store:
-    store: Store
-    if settings.database is None or isinstance(settings.database, Path):
-        store = SqliteStore(settings.database)
-    else:
-        from claudemesh.broker.store.postgres import PostgresStore  # its driver is for those who have a server
-
-        store = PostgresStore(settings.database)
-    await store.open()
-    return store
-
-
-def _open_bus(settings: Settings, broker: BrokerId) -> Bus | None:
-    if settings.bus is None:
-        return None
-    from claudemesh.broker.bus.nats import NatsBus  # likewise
-
-    return NatsBus(settings.bus, broker)
 
 
 def _raise_file_limit() -> None:

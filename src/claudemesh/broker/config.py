@@ -63,6 +63,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_file: Path | None = None
+    otlp: str | None = field(default=None, repr=False)
+    """Base URL of an OpenTelemetry collector; None traces nothing."""
 
     def check(self) -> None:
         """Refuse settings under which the broker would be insecure or unreachable.
@@ -76,6 +78,7 @@ class Settings:
             raise UsageError("usage", "this platform has no Unix sockets for brokers")
         self.key_path()
         self._check_bus()
+        self._check_otlp()
         for origin in self.origins:
             parts = urlsplit(origin)
             if parts.scheme not in ("ws", "wss") or not parts.netloc or parts.path != PATH or len(origin) > 400:
@@ -108,6 +111,12 @@ class Settings:
             parts = urlsplit(url)
             if parts.scheme not in BUS_SCHEMES or not parts.hostname:
                 raise UsageError("usage", "--bus takes nats://HOST:PORT or tls://HOST:PORT, several with commas")
+
+    def _check_otlp(self) -> None:
+        if self.otlp is not None:
+            parts = urlsplit(self.otlp)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise UsageError("usage", "--otlp takes the base URL of a collector, such as http://127.0.0.1:4318")
 
 
 class Origins:

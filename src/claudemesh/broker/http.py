@@ -106,6 +106,8 @@ _HELP: Final[dict[str, str]] = {
     "commits_outdated": "Commits that another node had overtaken, and that were tried again.",
     "hints_received": "Hints of other nodes.",
     "nodes_buried": "Other nodes whose heartbeat this one found to have ended.",
+    "spans_exported": "Spans that the collector of traces has taken.",
+    "spans_dropped": "Spans that could not be sent to it, or found no room.",
 }
 
 

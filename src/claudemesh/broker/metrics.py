@@ -30,6 +30,8 @@ class Metrics:
     commits_outdated: int = 0
     hints_received: int = 0
     nodes_buried: int = 0
+    spans_exported: int = 0
+    spans_dropped: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     """Refusals by code."""
     unaudited: dict[tuple[MeshId, PeerId, str], int] = field(default_factory=dict)

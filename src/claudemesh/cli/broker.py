@@ -18,6 +18,7 @@ Examples:
   claudemesh broker --unix /run/claudemesh/broker.sock --limit mailbox_rows=50000
   claudemesh broker --listen 0.0.0.0:7900 --origin wss://mesh.example.org/ws --key /etc/claudemesh/broker.key \\
       --database postgresql://claudemesh@db/claudemesh --bus nats://nats:4222
+  claudemesh broker --otlp http://127.0.0.1:4318
 """
 
 
@@ -65,6 +66,13 @@ Examples:
     help="Override a limit of docs/spec/limits.md; repeatable.",
 )
 @click.option(
+    "--otlp",
+    envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+    metavar="URL",
+    help="Send traces to an OpenTelemetry collector, such as http://127.0.0.1:4318; needs claudemesh[otel]."
+    "  [env: OTEL_EXPORTER_OTLP_ENDPOINT]",
+)
+@click.option(
     "--trust-forwarded-for", is_flag=True, help="Count addresses by X-Forwarded-For: only behind a proxy that sets it."
 )
 @click.option(
@@ -87,6 +95,7 @@ def broker(
     origins: tuple[str, ...],
     mesh_creation: str,
     overrides: tuple[str, ...],
+    otlp: str | None,
     trust_forwarded_for: bool,
     log_level: str,
     log_file: Path | None,
@@ -122,6 +131,7 @@ def broker(
             limits=app.Limits().override(overrides),
             log_level=log_level,  # type: ignore[arg-type]  # click has checked it
             log_file=log_file,
+            otlp=otlp,
         )
         app.run(settings, started)
     except ClaudemeshError as error:

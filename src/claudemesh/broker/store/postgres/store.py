@@ -57,8 +57,8 @@ _PING = "UPDATE readiness SET checks = checks + 1"
 class PostgresStore:
     """Everything durable that a broker has, in a database that many nodes may share; implements `Store`."""
 
-    def __init__(self, url: DatabaseUrl) -> None:
-        """Describe a store; nothing is connected before `open`."""
+    def __init__(self, url: DatabaseUrl, lane: type[Lane] = Lane) -> None:
+        """Describe a store with its kind of writing lane; nothing is connected before `open`."""
         self._url = url
         self._is_alone = False
         self._joined: set[NodeId] = set()
@@ -68,7 +68,7 @@ class PostgresStore:
         self._mailboxes = mailboxes.Mailboxes(self._addresses, self._leases, self._usages)
         self._fan_outs = FanOuts(self._addresses, self._leases, self._usages)
         self._removals = removals.Removals(self._addresses, self._usages)
-        self._lane = Lane(partial(nodes.reconnect, url, self._joined), self._forget)
+        self._lane = lane(partial(nodes.reconnect, url, self._joined), self._forget)
         self._gathering = leases.Gathering(self._leases, self._lane)
         self._readers = Readers(partial(connect, url))
 
