@@ -5,21 +5,29 @@ import contextlib
 import json
 import resource
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from claudemesh.broker.key import load_key
+from claudemesh.broker.policy import Limits
 from claudemesh.protocol import limits, messages
-from claudemesh.protocol.roster import Entry
-from tests.attacks.wire_member import WireMember, dialled
+from claudemesh.protocol.limits import HOUR_MS
+from claudemesh.protocol.roster import Entry, entry_digest
+from claudemesh.types import BrokerId, Digest, UnixMillis
+from tests import large_logs
+from tests.attacks.wire_member import WireLink, WireMember, dialled
 from tests.attacks.wire_mesh import WireMesh, length_of_log
-from tests.processes import BrokerProcess, start_broker
+from tests.processes import BrokerProcess, free_port, start_broker
 
 HALF_OPEN = 10_000
 BATCH = 2_000
 MEMORY_KIB = 150 << 10
 """How much more than at its start the broker may hold: generous, so that only a missing bound fails."""
+ROSTER_KIB = 100 << 10
+"""Likewise for 100,000 entries, which as objects would take 200 MiB and as a roster take 25."""
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -32,11 +40,11 @@ def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
         yield process
 
 
-def resident_kib(broker: BrokerProcess) -> int:
-    """Resident memory of the broker now."""
+def resident_kib(broker: BrokerProcess, which: str = "VmRSS") -> int:
+    """Resident memory of the broker now; `VmHWM` for the most that it ever was."""
     assert broker.process is not None
     status = Path(f"/proc/{broker.process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(which))
 
 
 @contextlib.contextmanager
@@ -143,6 +151,59 @@ async def test_n08_a_large_roster_is_taken_within_its_limits(broker: BrokerProce
     assert "bad_frame" in too_many
     assert link_holder.roster.seq == answers.count("") * limits.MAX_ENTRIES_PER_FRAME
     assert resident_kib(broker) - before < MEMORY_KIB
+
+
+async def test_n08_the_longest_roster_is_served_in_bounded_memory(tmp_path: Path) -> None:
+    """N08: 100,000 entries: loaded by a broker that starts, sent to a peer that knows none and reads late. Of more
+    entries only those that remove are taken.
+    """
+    process = BrokerProcess(tmp_path / "broker", free_port())
+    owner, guest = WireMember("owner"), WireMember("guest")
+    lines = await _longest_log(process, owner, guest)
+    process.start()
+    try:
+        before = resident_kib(process)
+        async with dialled(process.url) as link:
+            await link.send(owner.hello(await link.challenge()))
+            await link.expect(messages.HelloAck)
+            await asyncio.sleep(1)
+            heads = [digest async for digest in _log_heads(link)]
+            _stand_at_the_end(owner, lines)
+            more = await link.append(owner.entry("chan", chan="11" * 16, kind="open"))
+            removal = await link.append(owner.entry("revoke", who=guest.id, why="removed"))
+        grown = resident_kib(process, "VmHWM") - before
+    finally:
+        process.kill()
+
+    assert heads[-1] == lines[-1][1]
+    assert more == "limit roster_entries"
+    assert removal == ""
+    assert grown < ROSTER_KIB
+
+
+async def _longest_log(process: BrokerProcess, owner: WireMember, guest: WireMember) -> list[large_logs.Line]:
+    """Store as many entries as a broker takes by default, before it starts; the guest was admitted early."""
+    process.directory.mkdir(mode=0o700)
+    broker = BrokerId(load_key(process.database.with_name("broker.db.key")).public)
+    at = UnixMillis(owner.clock() - HOUR_MS)
+    lines = list(islice(large_logs.small(owner.keys, guest.keys, broker, at), Limits().roster_entries))
+    await large_logs.stored(process.database, lines, at)
+    owner.roster.restore_more([lines[0][0]])
+    return lines
+
+
+async def _log_heads(link: WireLink) -> AsyncIterator[Digest]:
+    """The hash of the last entry of each `log` frame, until the broker says that there is no more."""
+    more = True
+    while more:
+        log = await link.expect(messages.Log)
+        yield entry_digest(log.entries[-1])
+        more = log.more
+
+
+def _stand_at_the_end(owner: WireMember, lines: list[large_logs.Line]) -> None:
+    """Enough of a roster to sign an entry that follows it."""
+    owner.roster.seq, owner.roster.head = len(lines) - 1, lines[-1][1]
 
 
 def _entries(founder: WireMember, count: int) -> list[Entry]:

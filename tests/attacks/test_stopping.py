@@ -101,3 +101,20 @@ async def test_a31_a_broker_cannot_fill_a_peers_memory_with_deliveries(theatre: 
     await theatre.broker.connected(bob.id)
     await theatre.probe(bob)
     assert "too_large" in bob.link_errors
+
+
+async def test_n08_a_log_without_an_end_keeps_no_joiner_busy(theatre: World) -> None:
+    """N08: a broker that always promises more, and sends again what it has sent, is left at once."""
+    link = await theatre.invite()
+    broker = theatre.broker
+
+    def endless(at: HostileLink, frame: messages.BrokerMessage) -> list[messages.BrokerMessage]:
+        if isinstance(frame, messages.Log) and frame.rid is not None:
+            return [messages.Log(rid=frame.rid, seq=0, entries=at.view.entries, more=True)]
+        return [frame]
+
+    broker.lies.outgoing = endless
+    code = await theatre.try_to_join("carol", link.text())
+
+    assert code == "seq"
+    assert len(broker.heard(messages.Sync)) <= 3

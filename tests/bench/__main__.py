@@ -24,6 +24,7 @@ MODULES = {
     "store_bench": "the store alone",
     "channels_bench": "the cryptography of channels",
     "roster_bench": "joining a mesh of 1,000, and rosters of 10 to 10,000 entries",
+    "long_roster_bench": "a roster as long as a broker lets it become",
     "fanout_bench": "one post to 1,000 links",
     "routing": "durable direct messages against the floor",
     "nats_bench": "the same frames through nats-server, as another floor",

@@ -28,6 +28,8 @@ from claudemesh.protocol.roster import Entry, Roster
 from claudemesh.types import BrokerId, Digest, MeshId, PeerId, UnixMillis
 
 MAX_IDLE_MESHES: Final = 128
+MAX_IDLE_ENTRIES: Final = 200_000
+"""Of all of them together; a peer that was admitted takes a kilobyte of memory, for good."""
 MAX_CACHED_ATTESTATIONS: Final = 4_096
 _PAGE: Final = 1_000
 _REKEY: Final = '"op":"rekey"'
@@ -205,29 +207,45 @@ class Directory:
         self._evict()
         return mesh
 
-    async def restore(self, mesh: MeshId) -> tuple[Roster, dict[PeerId, int]]:
-        """A second copy of a roster from the store, with the last rekey of each peer."""
-        raws: list[bytes] = []
-        while page := await self._store.entries(mesh, len(raws), _PAGE):
-            raws += page
-            if len(page) < _PAGE:
-                break
-        return await self.fold(raws)
+    async def restore(
+        self, mesh: MeshId, length: int | None = None, also: Callable[[int, Sequence[bytes]], None] = lambda *_: None
+    ) -> tuple[Roster, dict[PeerId, int]]:
+        """A second copy of a roster from the store, with the last rekey of each peer.
 
-    async def fold(self, raws: Sequence[bytes]) -> tuple[Roster, dict[PeerId, int]]:
-        """Entries that the store has, as a roster, with the last rekey of each peer."""
-        # A thread, so that a long log does not hold up the links of other meshes.
-        return await asyncio.to_thread(_fold, raws) if len(raws) > _PAGE // 10 else _fold(raws)
+        Args:
+            length: How many entries it is to have; None for all.
+            also: Gets each page as the store has it, with the seq at which it begins.
+        """
+        roster, rekeys = Roster(), dict[PeerId, int]()
+        while length is None or roster.seq + 1 < length:
+            first = roster.seq + 1
+            raws = await self._store.entries(mesh, first, _PAGE if length is None else min(_PAGE, length - first))
+            # A thread, so that a long log does not hold up the links of other meshes; a page at a time, so that it
+            # is never in memory as a whole, which takes four times what it comes to as a roster.
+            if len(raws) > _PAGE // 10:
+                await asyncio.to_thread(_fold, roster, rekeys, raws)
+            else:
+                _fold(roster, rekeys, raws)
+            also(first, raws)
+            if len(raws) < _PAGE:
+                break
+        return roster, rekeys
 
     def _evict(self) -> None:
+        """Forget meshes that nobody uses, the longest unused first; never the last one, which somebody asks for now."""
         idle = [mesh for mesh in self._meshes.values() if not mesh.links and not mesh.used]
-        for mesh in idle[: max(0, len(idle) - MAX_IDLE_MESHES)]:
+        entries = sum(mesh.roster.seq + 1 for mesh in idle)
+        for index, mesh in enumerate(idle[:-1]):
+            if len(idle) - index <= MAX_IDLE_MESHES and entries <= MAX_IDLE_ENTRIES:
+                return
             del self._meshes[mesh.id]
+            entries -= mesh.roster.seq + 1
 
 
-def _fold(raws: Sequence[bytes]) -> tuple[Roster, dict[PeerId, int]]:
-    entries = decode_entries(raws)
-    return Roster.restore(entries), rekeys_in(entries, 0)
+def _fold(roster: Roster, rekeys: dict[PeerId, int], raws: Sequence[bytes]) -> None:
+    first, entries = roster.seq + 1, decode_entries(raws)
+    roster.restore_more(entries)
+    rekeys.update(rekeys_in(entries, first))
 
 
 def rekeys_in(entries: Iterable[Entry], first_seq: int) -> dict[PeerId, int]:

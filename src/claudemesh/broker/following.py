@@ -4,7 +4,7 @@ What is in memory is never the truth then. It is compared with the store when a 
 wherever it decides something that an outdated copy would decide wrongly.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from claudemesh.broker.announcing import Announcer, Changing
@@ -15,9 +15,9 @@ from claudemesh.broker.subscriptions import Subscriptions
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import LocalError, RosterRefused
 from claudemesh.protocol.heads import sign_head
+from claudemesh.protocol.roster import Entry
 from claudemesh.types import MeshId, UnixMillis
 
-_PAGE: Final = 1_000
 _ATTEMPTS: Final = 20
 _FEW: Final = 100
 """More entries than this are folded anew, on another thread."""
@@ -106,14 +106,14 @@ class Following:
     async def _start_over(self, mesh: Mesh, end: MeshEnd) -> None:
         """Many entries are new, or the store has lost some: read the whole roster."""
         have = mesh.roster.seq + 1
-        raws: list[bytes] = []
-        while len(raws) < end.version.length:
-            page = await self._store.entries(mesh.id, len(raws), min(_PAGE, end.version.length - len(raws)))
-            if not page:
-                return  # it was deleted meanwhile, which the next look finds
-            raws += page
-        roster, rekeys = await self._directory.fold(raws)
-        entries = decode_entries(raws[have:])
+        entries: list[Entry] = []
+
+        def note(first: int, raws: Sequence[bytes]) -> None:
+            entries.extend(decode_entries(raws[max(0, have - first) :]))
+
+        roster, rekeys = await self._directory.restore(mesh.id, end.version.length, note)
+        if roster.seq + 1 < end.version.length:
+            return  # it was deleted meanwhile, which the next look finds
         changing = Changing(mesh, entries)
         mesh.roster, mesh.rekeys, mesh.spare = roster, rekeys, None
         if end.head is not None:

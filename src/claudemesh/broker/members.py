@@ -1,5 +1,6 @@
 """Links of members: opening, ending, and what a change of the roster does to them (docs/spec/broker.md §2, §5)."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final, cast
 
@@ -23,6 +24,7 @@ TOUCH_INTERVAL_MS: Final = 15_000
 AUDIT_INTERVAL_MS: Final = 60_000
 DEPART_INTERVAL_MS: Final = 5_000
 DEPART_ROWS: Final = 1_000
+_SLOW_READER_POLL_S: Final = 0.05
 
 
 class Members:
@@ -36,7 +38,8 @@ class Members:
         """Admit a member's link; when this returns, `hello_ack`, the roster and the first pushes are on their way.
 
         Raises:
-            Refused: `unknown_mesh`, `unknown_peer` or `revoked`; the link is to be closed.
+            Refused: `unknown_mesh`, `unknown_peer`, `revoked`, or `rate_limited` when the peer reads nothing of the
+                roster that it asked for; the link is to be closed.
             LocalError: The store failed; the link is to be closed.
         """
         core, hello = self._core, received.hello
@@ -63,12 +66,23 @@ class Members:
             outlet.vouch()
             outlet.write(proto.accept_hello(audit_n, audit_head, sth, usage.rows, core.clock()))
             async for page in core.ordering.pages(mesh, hello.roster_seq + 1):
+                await self._wait_for_reader(outlet)
                 outlet.write(page)
             self._check_member(mesh, hello.member)
             link = self._attach(mesh, received, outlet)
             link.seen_head = sth
         await self._record(mesh, link, received)
         return mesh, link
+
+    async def _wait_for_reader(self, outlet: Outlet) -> None:
+        """A log may be longer than what is buffered for a link before it is cut off."""
+        buffered, since = outlet.buffered(), self._core.clock()
+        while outlet.buffered() > self._core.grants.buffered_bytes:
+            await asyncio.sleep(_SLOW_READER_POLL_S)
+            if outlet.buffered() < buffered:
+                buffered, since = outlet.buffered(), self._core.clock()
+            elif self._core.clock() - since >= self._core.grants.presence_lease_ms:
+                raise Refused("rate_limited", "slow reader")
 
     async def ended(self, mesh: Mesh, link: Link, silent: bool) -> None:
         """A link has ended, whatever the reason; `silent` says that its presence lease ran out."""

@@ -26,6 +26,8 @@ from claudemesh.protocol.roster import Checked, Entry, Roster, entry_digest
 from claudemesh.types import BrokerId, Digest, MeshId, PeerId, UnixMillis
 
 Uploader = Literal["member", "claimant", "founder"]
+_ALWAYS: Final = ("revoke", "uninvite", "recover", "broker")
+"""Operations for which there is room beyond `roster_entries`: whoever fills a roster must not be safe in it."""
 _encode_entry: Final = msgspec.json.Encoder().encode
 
 
@@ -64,7 +66,8 @@ class Ordering:
             The seq of the last one.
 
         Raises:
-            Refused: `cas` the roster ends elsewhere; `invalid` with the rule that is broken.
+            Refused: `cas` the roster ends elsewhere; `invalid` with the rule that is broken; `limit` the roster is as
+                long as this broker lets it become.
             LocalError: The store failed; nothing was appended.
         """
         async with mesh.appending:
@@ -219,6 +222,8 @@ class Ordering:
             raise _refusal(error) from error
         except (Malformed, BadSignature) as error:
             raise _refusal(error) from error
+        if checked.seq >= self._grants.roster_entries and checked.op not in _ALWAYS:
+            raise Refused("limit", "roster_entries")
         at = checked.body["at"]
         if at > now + limits.CLOCK_SKEW_MS:
             raise Refused("invalid", "future_entry")

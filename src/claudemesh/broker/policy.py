@@ -20,6 +20,7 @@ class Limits:
     requests_per_second: int = 20
     requests_burst: int = 200
     appends_per_minute: int = limits.APPENDS_PER_MINUTE_PER_PEER
+    roster_entries: int = 100_000
     card_interval_ms: int = limits.CARD_INTERVAL_MS
     attestations_per_minute: int = 60
     mailbox_rows: int = limits.MAILBOX_ROWS

@@ -329,7 +329,8 @@ class Membership:
     async def _fetch(self, line: Line) -> Statement:
         """Request the suffix until the broker says that there is no more; returns its signed head."""
         while True:
-            log = await line.request(Sync(rid=0, seq=self.roster.seq + 1), Log)
+            end = self.roster.seq
+            log = await line.request(Sync(rid=0, seq=end + 1), Log)
             async with self._applying:
                 if log.seq > self.roster.seq + 1:
                     raise RosterRefused("seq", "the broker skipped entries")
@@ -340,8 +341,8 @@ class Membership:
                 if log.sth is None:
                     raise RosterRefused("entry_form", "a log without a signed head")
                 return log.sth
-            if not log.entries:
-                raise RosterRefused("seq", "the broker promises entries and sends none")
+            if self.roster.seq == end:
+                raise RosterRefused("seq", "the broker promises entries and sends no new ones")
 
     async def _give_back(self, line: Line, statement: Statement) -> None:
         """The broker lost its tail: upload it; each entry proves itself."""

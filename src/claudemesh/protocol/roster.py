@@ -144,11 +144,15 @@ class Roster(RosterState):
             Malformed, RosterRefused: The store is damaged.
         """
         roster = cls()
-        for entry in entries:
-            checked = roster._place(entry)
-            roster_rules.required_signers(roster, checked.body)
-            roster_effects.perform(roster, checked.body, checked.digest)
+        roster.restore_more(entries)
         return roster
+
+    def restore_more(self, entries: Iterable[Entry]) -> None:
+        """Go on with `restore`, so that no long log has to be in memory as a whole; raises as it does."""
+        for entry in entries:
+            checked = self._place(entry)
+            roster_rules.required_signers(self, checked.body)
+            roster_effects.perform(self, checked.body, checked.digest)
 
     def next_body(self, op: str, at: UnixMillis, **fields: Any) -> Body:
         """Body of an entry that follows this head; `fields` are those of `op`, with `by`."""
