@@ -52,7 +52,7 @@ class PostgresServer:
     def initialise(self) -> None:
         """Make the cluster."""
         args = ("-D", self.directory / "data", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        subprocess.run([_program("initdb"), *args], check=True, stdout=subprocess.DEVNULL, **self._as_user())
+        subprocess.run([program("initdb"), *args], check=True, stdout=subprocess.DEVNULL, **self._as_user())
 
     def start(self) -> None:
         """Start it, on the same port each time; returns when it takes connections."""
@@ -61,7 +61,7 @@ class PostgresServer:
         args = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_program("postgres"), "-D", self.directory / "data", *args], stdout=log, stderr=log, **self._as_user()
+                [program("postgres"), "-D", self.directory / "data", *args], stdout=log, stderr=log, **self._as_user()
             )
         ends_at = time.monotonic() + STARTED_WITHIN_S
         while not self._answers():
@@ -112,7 +112,7 @@ class PostgresServer:
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement as an operator would with psql; `database` is a name or URL. Returns its rows."""
         target = database if "://" in database else self.url(database)
-        command = [_program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", target, "-c", statement]
+        command = [program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", target, "-c", statement]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -122,7 +122,7 @@ class PostgresServer:
                 os.kill(pid, number)
 
     def _answers(self) -> bool:
-        command = [_program("pg_isready"), "-q", "-h", str(self.directory), "-p", str(self.port)]
+        command = [program("pg_isready"), "-q", "-h", str(self.directory), "-p", str(self.port)]
         return subprocess.run(command, check=False).returncode == 0
 
     def _end(self, number: signal.Signals) -> None:
@@ -175,7 +175,7 @@ def _unprivileged() -> str:
     raise AssertionError("no user to run PostgreSQL as")
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """A program of the newest server on this machine; distributions keep them out of the search path."""
     for directory in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))[::-1]:
         if (directory / name).exists():

@@ -5,6 +5,7 @@ Nothing here touches the home directory of whoever runs the tests: every process
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -219,6 +220,13 @@ def start_broker(
         yield broker
     finally:
         broker.kill()
+
+
+def installed(program: str, package: str) -> str:
+    """The path of a program of the machine."""
+    found = shutil.which(program)
+    assert found is not None, f"{program} is missing: install {package} (Debian: apt-get install {package})"
+    return found
 
 
 def free_port() -> int:

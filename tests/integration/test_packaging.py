@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import os
 import plistlib
 import re
 import shlex
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import ruamel.yaml
 
-from tests.processes import machine
+from tests.processes import installed, machine
 
 PACKAGING = Path("packaging")
 KUBERNETES_VERSION = "1.33"
@@ -63,6 +64,42 @@ def test_containers_run_without_privileges() -> None:
     for container in deployment["initContainers"] + deployment["containers"]:
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is a program of Linux")
+@pytest.mark.parametrize("unit", sorted((PACKAGING / "systemd").glob("*.service")), ids=lambda path: path.name)
+def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
+    """A misspelt setting is one that systemd ignores, with a line in a journal that nobody reads."""
+    program = Path(sys.executable).with_name("claudemesh")
+    text = re.sub(r"^ExecStart=\S+", f"ExecStart={program}", unit.read_text(), flags=re.MULTILINE)
+    copy = tmp_path / unit.name
+    copy.write_text(text)
+
+    checked = run(installed("systemd-analyze", "systemd"), "verify", "--man=no", str(copy))
+
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_caddy_takes_its_file_as_it_is() -> None:
+    """Every directive is known, and written as its own formatter writes it."""
+    caddy, file = installed("caddy", "caddy"), str(PACKAGING / "Caddyfile")
+
+    checked = run(caddy, "validate", "--adapter", "caddyfile", "--config", file, CLAUDEMESH_DOMAIN="mesh.example.org")
+    formatted = run(caddy, "fmt", file)
+
+    assert checked.returncode == 0, checked.stderr
+    assert formatted.stdout == (PACKAGING / "Caddyfile").read_text()
+
+
+def test_caddy_takes_the_file_of_the_guide(tmp_path: Path) -> None:
+    """What stands in docs/SELF-HOST.md for those without containers is a whole file."""
+    (text,) = re.findall(r"^```caddyfile\n(.*?)^```$", Path("docs/SELF-HOST.md").read_text(), re.DOTALL | re.MULTILINE)
+    file = tmp_path / "Caddyfile"
+    file.write_text(text)
+
+    checked = run(installed("caddy", "caddy"), "validate", "--adapter", "caddyfile", "--config", str(file))
+
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_no_image_is_taken_without_a_version() -> None:
@@ -149,5 +186,9 @@ def text_of(*names: str) -> str:
 
 def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a linter of the development environment."""
-    command = [str(Path(sys.executable).with_name(name)), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return run(str(Path(sys.executable).with_name(name)), *arguments)
+
+
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    surroundings = os.environ | variables
+    return subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=60, check=False)
