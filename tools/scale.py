@@ -2,42 +2,48 @@
 
     python tools/scale.py                       # a million sessions
     python tools/scale.py --sessions 5000000 --json
+    python tools/scale.py --write               # into docs/scale.md, after tools/unit_costs.toml was changed
 
-The costs are figures of `make bench`; docs/scale.md says which. Nothing here is measured: it is arithmetic over time,
-with a day's curve, the loss of a node at the worst moment, and everybody of that node coming back.
+The costs are those of tools/unit_costs.toml. Nothing here is measured: it is arithmetic over time, with a day's
+curve, the loss of a node at the worst moment, and everybody of that node coming back.
 """
 
 import argparse
 import json
 import math
 import random
+import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+UNIT_COSTS = ROOT / "tools" / "unit_costs.toml"
+DOCUMENT = ROOT / "docs" / "scale.md"
 DAY_S = 86_400
 HOUR_S = 3_600
 
 
 @dataclass(frozen=True)
 class Costs:
-    """One unit of each, as `make bench` measured it on one core."""
+    """One unit of each, on one core; tools/unit_costs.toml says what each is, and which command measures it."""
 
-    message_node_us: float = 95.0
-    """A broker node's processor time for one message on PostgreSQL: accepted, pushed, acknowledged."""
-    message_database_us: float = 75.0
-    """PostgreSQL's."""
-    hint_us: float = 25.0
-    """A node's, for one hint that it gets from another."""
-    hello_us: float = 1_100.0
-    """A node's, for a link that opens: signatures, the roster's end, presence, what waits."""
-    ping_us: float = 55.0
-    link_kb: float = 26.0
-    """Memory of an open link."""
-    node_mb: float = 60.0
-    message_wal_bytes: float = 7_500.0
-    """What PostgreSQL writes ahead for one message of 2.2 KB: in, out, and its audit row."""
-    audit_bytes: float = 330.0
-    """What stays of a message for good."""
+    message_node_us: float
+    message_database_us: float
+    hint_us: float
+    hello_us: float
+    ping_us: float
+    link_kb: float
+    node_mb: float
+    message_wal_bytes: float
+    audit_bytes: float
+
+    @classmethod
+    def measured(cls) -> "Costs":
+        """As they stand in the table."""
+        return cls(**{name: row["value"] for name, row in unit_costs().items()})
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tools/scale.py", description=__doc__)
     parser.add_argument("--sessions", type=int, default=Load.sessions)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--write", action="store_true", help="write the tables of docs/scale.md anew")
     chosen = parser.parse_args()
-    found = needed(Load(sessions=chosen.sessions), Cell(), Costs())
+    if chosen.write:
+        DOCUMENT.write_text(document(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+        return 0
+    found = needed(Load(sessions=chosen.sessions), Cell(), Costs.measured())
     if chosen.json:
         print(json.dumps(asdict(found)))
     else:
@@ -245,10 +255,26 @@ def _messages_per_day(load: Load) -> float:
     return _messages_per_s(load, load.sessions) * mean * DAY_S
 
 
-def describe() -> Iterator[tuple[str, str, float]]:
-    """Every assumption: class, name, value."""
-    for kind in (Costs, Load, Cell):
-        yield from ((kind.__name__, field.name, getattr(kind(), field.name)) for field in fields(kind))
+def unit_costs() -> dict[str, dict[str, Any]]:
+    """Of each cost its value, the figure that it was read from, and the command that prints that."""
+    return tomllib.loads(UNIT_COSTS.read_text(encoding="utf-8"))
+
+
+def document(page: str) -> str:
+    """The page with what the model says of the usual load, and with the values of its assumptions."""
+    need = "\n".join(table(needed(Load(), Cell(), Costs.measured())))
+    page = re.sub(
+        r"(## What it comes to\n\n).*?(\n\n)", lambda found: found[1] + need + found[2], page, flags=re.DOTALL
+    )
+    for name, value in assumptions():
+        page = re.sub(rf"^\| `{name}` \| [^|]+ \|", f"| `{name}` | {value:,g} |", page, flags=re.MULTILINE)
+    return page
+
+
+def assumptions() -> Iterator[tuple[str, float]]:
+    """Everything that the model rests on, with its value."""
+    for one in (Costs.measured(), Load(), Cell()):
+        yield from ((field.name, getattr(one, field.name)) for field in fields(one))
 
 
 if __name__ == "__main__":
