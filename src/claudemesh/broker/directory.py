@@ -125,6 +125,8 @@ class Directory:
         """Where several nodes write: brings a mesh up to date; returns false when it is not held any more."""
         self._meshes: OrderedDict[MeshId, Mesh] = OrderedDict()
         self._loading: dict[MeshId, asyncio.Task[Mesh | None]] = {}
+        self._folding = asyncio.Lock()
+        """One page at a time: whoever has many long rosters loaded must not take the processor from the links."""
 
     def loaded(self) -> Iterable[Mesh]:
         """The meshes in memory."""
@@ -223,7 +225,8 @@ class Directory:
             # A thread, so that a long log does not hold up the links of other meshes; a page at a time, so that it
             # is never in memory as a whole, which takes four times what it comes to as a roster.
             if len(raws) > _PAGE // 10:
-                await asyncio.to_thread(_fold, roster, rekeys, raws)
+                async with self._folding:
+                    await asyncio.to_thread(_fold, roster, rekeys, raws)
             else:
                 _fold(roster, rekeys, raws)
             also(first, raws)

@@ -113,6 +113,8 @@ class Server(Hooks):
             while (frame := await stream.receive()) is not None:
                 event = proto.receive(frame, self._core.clock())
                 if isinstance(event, HelloReceived):
+                    # What is left to do is ours: to load a long roster may take longer than a stranger may to speak.
+                    stream.extend(self._core.grants.presence_lease_ms / 1_000)
                     return await self._members.open(event, proto, stream)
                 rid = event.rid if isinstance(event, Append) else None
                 await stranger.answer(event)

@@ -78,6 +78,7 @@ class Stranger:
         wait_ms = core.addresses.admit_claim(self._stream.address, claim.invite, now)
         if wait_ms:
             raise Refused("rate_limited", retry_after_ms=wait_ms)
+        self._stay()  # to load a long roster may take longer than a stranger may to speak
         mesh_id = await core.store.find_mesh(claim.mesh_prefix)
         mesh = await core.directory.find(mesh_id) if mesh_id is not None else None
         if mesh is None or not mesh.serves(core.id):
