@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from claudemesh.daemon.config_dir import ConfigDir
-from claudemesh.hosts.base import Host, Place, Scope, Unwritable, host_of
+from claudemesh.hosts.base import Host, Place, Scope, Unwritable, host_of, is_set_up
 from claudemesh.hosts.seen import note_hook
 from tests import plugin
 
@@ -144,17 +144,92 @@ def test_a_file_that_cannot_be_rewritten_without_loss_is_left_alone(host: Host, 
     assert every_file(place) == before
 
 
-def test_a_configuration_of_codex_that_is_not_valid_is_left_alone(tmp_path: Path) -> None:
-    """Appending to it could change what the broken part means."""
+@pytest.mark.parametrize("content", [b'{"mcpServers": [], "mcp": [], "hooks": []}', b"[" * 100_000])
+def test_a_file_with_something_else_in_the_place_of_ours_is_left_alone(
+    host: Host, tmp_path: Path, content: bytes
+) -> None:
+    """What is valid JSON but no place for an entry is not replaced either."""
+    place = place_of(tmp_path)
+    path = place.home / FILES[host.name][-1]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+    with pytest.raises(Unwritable):
+        host.install(place)
+
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("groups", ['{"matcher": "*"}', '"echo hello"', "true"])
+def test_a_hook_in_a_form_that_we_do_not_know_is_left_alone(tmp_path: Path, groups: str) -> None:
+    """A list can be extended; anything else is somebody's, and says where it stands."""
+    place = place_of(tmp_path)
+    path = place.home / ".gemini" / "settings.json"
+    path.parent.mkdir()
+    path.write_text('{"hooks": {"enabled": true, "AfterAgent": ' + groups + "}}")
+    before = path.read_bytes()
+
+    with pytest.raises(Unwritable, match=r"hooks\.AfterAgent"):
+        host_of("gemini").install(place)
+
+    assert path.read_bytes() == before
+
+
+def test_a_setting_among_the_hooks_that_is_no_hook_stays(tmp_path: Path) -> None:
+    """Only events of ours are extended."""
+    place = place_of(tmp_path)
+    path = place.home / ".gemini" / "settings.json"
+    path.parent.mkdir()
+    path.write_text('{"hooks": {"enabled": true}}')
+
+    host_of("gemini").install(place)
+
+    assert json.loads(path.read_text())["hooks"]["enabled"] is True
+
+
+@pytest.mark.parametrize("content", [b'model = "o3\n', b"\xff", b"mcp_servers = 3\n", b"mcp_servers = {}\n"])
+def test_a_configuration_of_codex_with_no_place_for_ours_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    """Appending to it could change what the broken part means, or break what was whole."""
     place = place_of(tmp_path)
     path = place.home / ".codex" / "config.toml"
     path.parent.mkdir()
-    path.write_text('model = "o3\n')
+    path.write_bytes(content)
 
     with pytest.raises(Unwritable):
         host_of("codex").install(place)
 
-    assert path.read_text() == 'model = "o3\n'
+    assert path.read_bytes() == content
+
+
+def test_line_ends_in_a_configuration_of_codex_stay_when_somebody_else_wrote_to_it(tmp_path: Path) -> None:
+    """Then our table alone is cut out, and every other byte is as it was."""
+    place = place_of(tmp_path)
+    path = place.home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_bytes(b'model = "o3"\r\n')
+    host_of("codex").install(place)
+    with path.open("ab") as file:
+        file.write(b"[later]\r\n")
+
+    host_of("codex").uninstall(place)
+
+    assert path.read_bytes() == b'model = "o3"\r\n[later]\r\n'
+
+
+def test_what_was_added_by_hand_counts_as_set_up(host: Host, tmp_path: Path) -> None:
+    """A file with comments is not read, only searched; without a word of ours the host is not set up."""
+    place = place_of(tmp_path)
+    path = place.home / FILES[host.name][-1]
+    path.parent.mkdir(parents=True)
+    path.write_text("{ // mine\n}")
+    with pytest.raises(Unwritable) as refused:
+        host.install(place)
+    before = is_set_up(host, place)
+    path.write_text("// mine\n" + refused.value.by_hand)
+
+    after = is_set_up(host, place)
+
+    assert (before, after) == (False, True)
 
 
 def test_a_link_to_a_settings_file_stays_a_link(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from claudemesh.cli.durations import parse_duration
 from claudemesh.cli.inbox import block, show_event
 from claudemesh.cli.output import ago, span, table, until
 from claudemesh.cli.send import sent_lines
-from claudemesh.cli.verb import Verb
+from claudemesh.cli.verb import Verb, show_error
 from claudemesh.errors import UsageError
 
 NOW = 1_795_000_000_000
@@ -219,3 +219,13 @@ def sent(
     }
     answer = {"id": "0f" * 16, "mesh": "team", "stage": stage, "channel": "", "to": [recipient]}
     return answer | {"expires_at": NOW + 14 * DAY, "link": link, "replies": []}
+
+
+def test_what_is_to_be_copied_stands_in_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """A hint may end with the content of a file; nothing in it acts on a terminal."""
+    error = {"code": "host_settings", "message": "m", "took_effect": "nothing"}
+    show_error(error | {"hint": 'Add:\n{\n  "a": "\x1b[2J"\n}'})
+
+    said = capsys.readouterr().err.splitlines()
+
+    assert said[1:] == ["  Nothing took effect. Add: [host_settings]", "{", '  "a": "\\u{1b}[2J"', "}"]

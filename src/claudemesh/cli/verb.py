@@ -111,10 +111,15 @@ def mesh_option(function: F) -> F:
 
 
 def show_error(error: Object) -> None:
-    """Write a failure for a person: what happened, whether anything took effect, what to do."""
+    """Write a failure for a person: what happened, whether anything took effect, what to do.
+
+    What is to be copied into a file stands below that, in lines of its own.
+    """
     message = visible(str(error.get("message", "")))
-    hint = visible(str(error.get("hint", "")))
+    hint, *to_copy = map(visible, str(error.get("hint", "")).split("\n"))
     click.echo(f"claudemesh: {message}", err=True)
     effect = TOOK_EFFECT.get(str(error.get("took_effect")), "")
     remedy = hint if hint != message else ""
     click.echo("  " + " ".join(part for part in (effect, remedy) if part) + f" [{error.get('code')}]", err=True)
+    for line in to_copy:
+        click.echo(line, err=True)

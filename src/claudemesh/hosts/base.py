@@ -104,17 +104,29 @@ class Unwritable(LocalError):
 
     def __init__(self, path: Path, why: str, by_hand: str) -> None:
         super().__init__("host_settings", f"{path} {why}; it was left as it is")
+        self.path = path
         self.by_hand = by_hand
 
     def hint(self) -> str:
-        return f"Add this to it by hand:\n{self.by_hand}" if self.by_hand else "Mend it, then try again."
+        mend = "Mend it and try again"
+        return f"{mend}, or add this to it by hand:\n{self.by_hand}" if self.by_hand else f"{mend}."
+
+    def names_us(self) -> bool:
+        """Whether somebody has added our server by hand, as far as can be seen in a file that cannot be read."""
+        try:
+            return SERVER in self.path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
 
 
 def is_set_up(host: Host, place: Place) -> bool:
-    """Whether everything of ours is there, with leave to use our tools or without."""
-    return any(
-        not host.changes(place._replace(allows_tools=one)) for one in (place.allows_tools, not place.allows_tools)
-    )
+    """Whether everything of ours is there, with leave to use our tools or without; or was added by hand."""
+    try:
+        return any(
+            not host.changes(place._replace(allows_tools=one)) for one in (place.allows_tools, not place.allows_tools)
+        )
+    except Unwritable as error:
+        return error.names_us()
 
 
 def find_program(place: Place, name: str) -> str:

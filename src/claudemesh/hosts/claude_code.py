@@ -212,13 +212,10 @@ class ClaudeCode:
         if kept.exists:
             self.uninstall(place)
         # Whatever command it runs, Claude Code rewrites its own state.
-        kept.keep(dict.fromkeys([settings_file(place), server_file(place), state_file(place)]))
-        try:
+        with kept.changing(dict.fromkeys([settings_file(place), server_file(place), state_file(place)])):
             self._add_server(place)
-            settings = load(settings_file(place), hooks_by_hand(place))
+            settings = load(settings_file(place), _settings_by_hand(place))
             save(settings_file(place), with_ours(settings, place))
-        finally:
-            kept.seal()
         return wanted
 
     def uninstall(self, place: Place) -> list[Change]:
@@ -256,7 +253,7 @@ class ClaudeCode:
         wanted = []
         if _server_in(load(server_file(place), _server_by_hand(place))) != server_entry(place):
             wanted.append(Change(str(server_file(place)), f"`claude mcp add-json --scope {place.scope} {SERVER}`"))
-        settings = load(settings_file(place), hooks_by_hand(place))
+        settings = load(settings_file(place), _settings_by_hand(place))
         if with_ours(settings, place) != settings:
             events = ", ".join(own_hooks(place))
             wanted.append(Change(str(settings_file(place)), f"hooks for {events}"))
@@ -325,7 +322,7 @@ def without_ours(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings without anything of ours."""
     found = without_hooks(settings, NAME)
     permissions = found.get("permissions")
-    if isinstance(permissions, dict) and PERMISSION in permissions.get("allow", []):
+    if isinstance(permissions, dict) and PERMISSION in _list(permissions.get("allow")):
         others = [one for one in permissions["allow"] if one != PERMISSION]
         kept = {name: value for name, value in permissions.items() if name != "allow"}
         found["permissions"] = kept | ({"allow": others} if others else {})
@@ -334,9 +331,9 @@ def without_ours(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def hooks_by_hand(place: Place) -> str:
+def _settings_by_hand(place: Place) -> str:
     """What a person adds to settings that we do not rewrite."""
-    return json.dumps({"hooks": {event: [group] for event, group in own_hooks(place).items()}}, indent=2)
+    return json.dumps(with_ours({}, place), indent=2)
 
 
 def _tool_hook(event: str) -> dict[str, Any]:
@@ -351,6 +348,10 @@ def _server_in(content: dict[str, Any]) -> Any:
 
 def _server_by_hand(place: Place) -> str:
     return json.dumps({"mcpServers": {SERVER: server_entry(place)}}, indent=2)
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _directory(place: Place) -> Path:

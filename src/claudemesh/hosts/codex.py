@@ -146,15 +146,10 @@ class Codex:
         kept = Kept(place, NAME)
         if kept.exists:
             self.uninstall(place)
-        kept.keep([config_file(place), hooks_file(place)])
-        try:
-            text = _without_table(_text(config_file(place)))
-            joint = "" if not text or text.endswith("\n") else "\n"
-            write(config_file(place), (text + joint + table(place)).encode())
+        with kept.changing([config_file(place), hooks_file(place)]):
+            write(config_file(place), _with_table(_text(config_file(place)), place).encode())
             hooks = load(hooks_file(place), _by_hand(place))
             save(hooks_file(place), with_hooks(hooks, own_hooks(place), NAME))
-        finally:
-            kept.seal()
         return wanted
 
     def uninstall(self, place: Place) -> list[Change]:
@@ -233,22 +228,33 @@ def _server(place: Place) -> dict[str, Any]:
 
 def _checked(place: Place) -> str:
     """The configuration's text, which must be valid before anything is appended to it."""
-    text = _text(config_file(place))
-    by_hand = table(place)
+    path, text, by_hand = config_file(place), _text(config_file(place)), table(place)
     try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Unwritable(config_file(place), "is not valid TOML", by_hand) from error
-    if SERVER in found.get("mcp_servers", {}) and BEGIN not in text:
-        raise Unwritable(config_file(place), f"has a table [mcp_servers.{SERVER}] that is not ours", by_hand)
+        servers = tomllib.loads(text).get("mcp_servers", {})
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Unwritable(path, "is not valid TOML", by_hand) from error
+    if isinstance(servers, dict) and SERVER in servers and BEGIN not in text:
+        raise Unwritable(path, f"has a table [mcp_servers.{SERVER}] that is not ours", by_hand)
+    try:
+        tomllib.loads(_with_table(text, place))
+    except tomllib.TOMLDecodeError as error:  # `mcp_servers` is an inline table, say
+        raise Unwritable(path, "has something else where our table is to stand", by_hand) from error
     return text
 
 
 def _text(path: Path) -> str:
+    """The bytes as text, with the line ends that they have."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except FileNotFoundError:
         return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unwritable(path, "cannot be read", "") from error
+
+
+def _with_table(text: str, place: Place) -> str:
+    rest = _without_table(text)
+    return rest + ("" if not rest or rest.endswith("\n") else "\n") + table(place)
 
 
 def _without_table(text: str) -> str:

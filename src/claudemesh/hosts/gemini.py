@@ -74,11 +74,8 @@ class Gemini:
         kept = Kept(place, NAME)
         if kept.exists:
             self.uninstall(place)
-        kept.keep([settings_file(place)])
-        try:
+        with kept.changing([settings_file(place)]):
             save(settings_file(place), _with_ours(load(settings_file(place), _by_hand(place)), place))
-        finally:
-            kept.seal()
         return wanted
 
     def uninstall(self, place: Place) -> list[Change]:

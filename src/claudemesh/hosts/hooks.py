@@ -161,6 +161,9 @@ async def answer(daemon: "Daemon", call: HookCall) -> HookReply:
     except ClaudemeshError as error:
         log_event("hook_failed", code=error.code)
         return HookReply()
+    except OSError as error:  # what is kept of a session in files cannot be written
+        log_event("hook_failed", code="disk", kind=type(error).__name__)
+        return HookReply()
 
 
 async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:

@@ -14,9 +14,9 @@ Groups = dict[str, dict[str, Any]]
 def with_hooks(settings: dict[str, Any], own: Groups, host: str) -> dict[str, Any]:
     """Settings with our hooks, one group for each event, after everybody else's."""
     found = without_hooks(settings, host)
-    hooks = {event: list(groups) for event, groups in found.get("hooks", {}).items()}
+    hooks = dict(found.get("hooks", {}))
     for event, group in own.items():
-        hooks.setdefault(event, []).append(group)
+        hooks[event] = [*hooks.get(event, []), group]
     return found | {"hooks": hooks}
 
 

@@ -8,7 +8,8 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +22,12 @@ _INDENT: Final = re.compile(r"\A\s*\{\s*?\n(?P<indent>[ \t]+)")
 def load(path: Path, by_hand: str) -> dict[str, Any]:
     """A settings file as an object; empty when there is none.
 
+    Args:
+        by_hand: The JSON object that a person would add, or nothing; the file must have room for it.
+
     Raises:
-        Unwritable: It has comments, or a mistake in it: rewriting would lose them.
+        Unwritable: It has comments, or a mistake in it, or something else where ours is to stand: rewriting would
+            lose that.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -34,10 +39,13 @@ def load(path: Path, by_hand: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(text, object_pairs_hook=_without_repeats)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unwritable(path, "has comments or is not valid JSON", by_hand) from error
     if not isinstance(found, dict):
         raise Unwritable(path, "is not a JSON object", by_hand)
+    taken = _taken(found, json.loads(by_hand)) if by_hand else ""
+    if taken:
+        raise Unwritable(path, f"has something else where ours is to stand, in {taken!r}", by_hand)
     return found
 
 
@@ -55,10 +63,14 @@ def write(path: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     mode = target.stat().st_mode & 0o777 if target.exists() else None
     temporary = target.with_name(f".{target.name}.claudemesh")
-    temporary.write_bytes(content)
-    if mode is not None:
-        temporary.chmod(mode)
-    temporary.replace(target)
+    try:
+        temporary.write_bytes(content)
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def with_server(settings: dict[str, Any], under: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -87,6 +99,18 @@ class Kept:
     @property
     def exists(self) -> bool:
         return self._path.exists()
+
+    @contextmanager
+    def changing(self, paths: Iterable[Path]) -> Iterator[None]:
+        """Keep files while they are changed; put them back when the change fails half-way."""
+        self.keep(paths)
+        try:
+            yield
+        except BaseException:
+            self.seal()
+            self.restore()
+            raise
+        self.seal()
 
     def keep(self, paths: Iterable[Path]) -> None:
         """Remember files before they are changed; durable when this returns."""
@@ -147,6 +171,16 @@ def _remove_empty(directories: Iterable[str]) -> None:
         path = Path(one)
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+
+
+def _taken(found: Any, ours: Any) -> str:
+    """The first name whose value cannot be extended by ours; an entry of our own is replaced as a whole."""
+    for name in ours.keys() & found.keys() - {SERVER}:
+        if type(found[name]) is not type(ours[name]):
+            return str(name)
+        if isinstance(found[name], dict) and (inside := _taken(found[name], ours[name])):
+            return f"{name}.{inside}"
+    return ""
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
