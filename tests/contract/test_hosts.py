@@ -216,6 +216,43 @@ def test_line_ends_in_a_configuration_of_codex_stay_when_somebody_else_wrote_to_
     assert path.read_bytes() == b'model = "o3"\r\n[later]\r\n'
 
 
+def test_what_codex_writes_beside_our_table_stays(tmp_path: Path) -> None:
+    """Also what it writes below our entry, of the entry, and a comment that is about the next table."""
+    place = place_of(tmp_path)
+    codex = host_of("codex")
+    path = place.home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text('model = "o3"\n[projects."/src"]\ntrust_level = "trusted"\n')
+    codex.install(place)
+    tools = '\n[mcp_servers.claudemesh.tools.mesh_send]\napproval_mode = "approve"\n'
+    path.write_text(path.read_text() + tools + "\n# mine\n[tui]\nseen = [\n  1,\n]\n")
+    is_there = is_set_up(codex, place)
+
+    codex.install(place._replace(allows_tools=True))
+    codex.uninstall(place)
+
+    assert is_there
+    text = path.read_text()
+    assert text.startswith('model = "o3"\n[projects."/src"]\ntrust_level = "trusted"\n')
+    assert text.endswith("\n# mine\n[tui]\nseen = [\n  1,\n]\n")
+    assert "claudemesh" not in text
+
+
+def test_a_table_of_ours_that_cannot_be_cut_out_is_left_alone(tmp_path: Path) -> None:
+    """A line that only looks like the head of a table: cutting there would lose what is somebody's."""
+    place = place_of(tmp_path)
+    codex = host_of("codex")
+    path = place.home / ".codex" / "config.toml"
+    codex.install(place)
+    path.write_text('note = """\n[mcp_servers.claudemesh]\nmine\n"""\n' + path.read_text())
+    before = path.read_bytes()
+
+    with pytest.raises(Unwritable):
+        codex.uninstall(place)
+
+    assert path.read_bytes() == before
+
+
 def test_what_was_added_by_hand_counts_as_set_up(host: Host, tmp_path: Path) -> None:
     """A file with comments is not read, only searched; without a word of ours the host is not set up."""
     place = place_of(tmp_path)

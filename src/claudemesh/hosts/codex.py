@@ -1,11 +1,12 @@
 """Codex CLI: hooks in the shape of Claude Code's, a table in its configuration, its own queue for an idle session.
 
 Codex skips hooks in silence until its user has trusted them in `/hooks`. That trust is the user's to give and is never
-written here; `probe` says when it is missing. docs/hosts.md §4.
+written here; `probe` says when it is missing. docs/hosts/codex.md.
 """
 
 import asyncio
 import json
+import re
 import shlex
 import shutil
 import tomllib
@@ -29,8 +30,11 @@ NAME: Final = "codex"
 MEASURED_VERSIONS: Final = ("0.169.0",)
 HOOK_TIMEOUT_S: Final = 10
 QUEUE_WITHIN_S: Final = 30.0
-BEGIN: Final = "# claudemesh: `claudemesh uninstall codex` removes this table\n"
-END: Final = "# claudemesh: end\n"
+MARK: Final = "# claudemesh: `claudemesh uninstall codex` removes this table\n"
+"""Stands above our table, and nothing below it: Codex writes tables of its own before what stands at the end."""
+_SECTION: Final = re.compile(r"^(?=[ \t]*\[)", re.MULTILINE)
+_OUR_SECTION: Final = re.compile(rf"\s*\[\s*mcp_servers\s*\.\s*\"?{SERVER}\"?\s*[.\]]")
+_NOTHING_BUT_COMMENTS: Final = re.compile(r"^(?:[ \t\r]*(?:#[^\n]*)?\n)*\Z", re.MULTILINE)
 MOMENTS: Final[dict[str, Moment]] = {
     "SessionStart": "session_start",
     "UserPromptSubmit": "prompt",
@@ -147,7 +151,8 @@ class Codex:
         if kept.exists:
             self.uninstall(place)
         with kept.changing([config_file(place), hooks_file(place)]):
-            write(config_file(place), _with_table(_text(config_file(place)), place).encode())
+            path = config_file(place)
+            write(path, _with_table(path, _text(path), place).encode())
             hooks = load(hooks_file(place), _by_hand(place))
             save(hooks_file(place), with_hooks(hooks, own_hooks(place), NAME))
         return wanted
@@ -156,9 +161,10 @@ class Codex:
         """Put back what was found, or remove our entries alone."""
         before = self._present(place)
         Kept(place, NAME).restore()
-        text = _text(config_file(place))
-        if _without_table(text) != text:
-            write(config_file(place), _without_table(text).encode())
+        path = config_file(place)
+        text = _text(path)
+        if (rest := _without_table(path, text)) != text:
+            write(path, rest.encode())
         hooks = load(hooks_file(place), "")
         if has_hooks(hooks, NAME):
             save(hooks_file(place), without_hooks(hooks, NAME))
@@ -184,9 +190,9 @@ class Codex:
         return wanted
 
     def _present(self, place: Place) -> list[Change]:
-        text, present = _text(config_file(place)), []
-        if _without_table(text) != text:
-            present.append(Change(str(config_file(place)), "our table removed"))
+        path, present = config_file(place), []
+        if MARK in _text(path):
+            present.append(Change(str(path), "our table removed"))
         if has_hooks(load(hooks_file(place), ""), NAME):
             present.append(Change(str(hooks_file(place)), "our hooks removed"))
         return present
@@ -206,9 +212,9 @@ def hooks_file(place: Place) -> Path:
 
 
 def table(place: Place) -> str:
-    """Our table, between two comments by which it is found again."""
+    """Our table, below a comment that says whose it is."""
     rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in _server(place).items())
-    return f"{BEGIN}[mcp_servers.{SERVER}]\n{rows}{END}"
+    return f"{MARK}[mcp_servers.{SERVER}]\n{rows}"
 
 
 def own_hooks(place: Place) -> dict[str, dict[str, Any]]:
@@ -229,14 +235,11 @@ def _server(place: Place) -> dict[str, Any]:
 def _checked(place: Place) -> str:
     """The configuration's text, which must be valid before anything is appended to it."""
     path, text, by_hand = config_file(place), _text(config_file(place)), table(place)
-    try:
-        servers = tomllib.loads(text).get("mcp_servers", {})
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Unwritable(path, "is not valid TOML", by_hand) from error
-    if isinstance(servers, dict) and SERVER in servers and BEGIN not in text:
+    servers = _parsed(path, text, by_hand).get("mcp_servers", {})
+    if isinstance(servers, dict) and SERVER in servers and MARK not in text:
         raise Unwritable(path, f"has a table [mcp_servers.{SERVER}] that is not ours", by_hand)
     try:
-        tomllib.loads(_with_table(text, place))
+        tomllib.loads(_with_table(path, text, place))
     except tomllib.TOMLDecodeError as error:  # `mcp_servers` is an inline table, say
         raise Unwritable(path, "has something else where our table is to stand", by_hand) from error
     return text
@@ -252,14 +255,43 @@ def _text(path: Path) -> str:
         raise Unwritable(path, "cannot be read", "") from error
 
 
-def _with_table(text: str, place: Place) -> str:
-    rest = _without_table(text)
+def _with_table(path: Path, text: str, place: Place) -> str:
+    rest = _without_table(path, text)
     return rest + ("" if not rest or rest.endswith("\n") else "\n") + table(place)
 
 
-def _without_table(text: str) -> str:
-    begin, end = text.find(BEGIN), text.find(END)
-    return text if begin < 0 or end < begin else text[:begin] + text[end + len(END) :]
+def _without_table(path: Path, text: str) -> str:
+    """The configuration without our table and those below it; comments above the next one are somebody else's.
+
+    Raises:
+        Unwritable: That cannot be done by cutting out lines: nothing but our entry may be missing afterwards.
+    """
+    if MARK not in text:
+        return text
+    kept = (_tail(one) if _OUR_SECTION.match(one) else one for one in _SECTION.split(text))
+    rest = "".join(kept).replace(MARK, "")
+    before, after = _parsed(path, text, ""), _parsed(path, rest, "")
+    before.get("mcp_servers", {}).pop(SERVER, None)
+    if _without_empty(before) != _without_empty(after):
+        raise Unwritable(path, "has our table in another form than we wrote", "")
+    return rest
+
+
+def _tail(section: str) -> str:
+    """The comments and blank lines at the end of a table, which are about the next one."""
+    found = _NOTHING_BUT_COMMENTS.search(section)
+    return found[0] if found else ""
+
+
+def _parsed(path: Path, text: str, by_hand: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Unwritable(path, "is not valid TOML", by_hand) from error
+
+
+def _without_empty(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "mcp_servers" or value}
 
 
 def _by_hand(place: Place) -> str:
