@@ -284,7 +284,7 @@ class LocalError(ClaudemeshError):
         "daemon_version": "The daemon runs another version: `claudemesh daemon stop`, then try again.",
         "paused": "A person paused the agents of this mesh here: wait, or ask your user for `claudemesh resume`.",
         "budget_spent": "Not sent. Wait some minutes, and ask your user; `claudemesh budget` shows and raises it.",
-        "credential": "Take it out and send again; if it is none, or is meant to be sent, use --allow-secret.",
+        "credential": "Take it out and try again; a message that is meant to hold it is sent by `send --allow-secret`.",
         "usage": "See --help.",
         "interrupted": "Interrupted before it was finished.",
         "internal": "This is a defect of claudemesh: please report it with `claudemesh daemon logs`.",

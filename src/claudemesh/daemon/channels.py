@@ -9,6 +9,7 @@ from claudemesh.daemon.schema import channels as schema
 from claudemesh.daemon.schema.messages import MessageEvent
 from claudemesh.daemon.trust import trust_of
 from claudemesh.peer import Peer
+from claudemesh.peer.credentials import require_no_credentials
 from claudemesh.peer.views import ChannelView, PeerView
 from claudemesh.types import PeerId
 
@@ -23,6 +24,7 @@ class Channels:
         """Make a channel or group."""
         peer = self._home.peer(args.mesh)
         await reply.progress("adding the channel to the roster")
+        await require_no_credentials(f"{args.name}\n{args.topic}")
         view = await peer.create_channel(args.name, args.kind, topic=args.topic)
         return schema.ChannelCreated(mesh=peer.alias, channel=_channel(peer, view))
 

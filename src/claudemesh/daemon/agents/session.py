@@ -13,6 +13,7 @@ from claudemesh.daemon.agents.taking import Face, Offer, Place, Request, Taken, 
 from claudemesh.errors import AddressError, ClaudemeshError, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.correspondence import PeerSession
+from claudemesh.peer.credentials import require_no_credentials
 from claudemesh.peer.journal.offers import IN_DOUBT, OfferRow, Told, Wanted
 from claudemesh.protocol.messages import Status
 from claudemesh.types import MeshId
@@ -268,8 +269,10 @@ class AgentSession:
 
         Raises:
             UsageError: One of them cannot be told.
+            LocalError: `credential`; nothing was told. Whoever talks an agent out of one need not ask for a message.
         """
         told = tuple(tags) if tags is not None else None
+        await require_no_credentials("\n".join((about or "", *(told or ()))))
         for face in self._faces():
             face.session.describe(reach=reach, about=about, tags=told)
         before = self.told()
