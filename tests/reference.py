@@ -64,10 +64,9 @@ def ipc_reference() -> str:
     held = {
         kind
         for one in CONTRACTS.values()
-        for kind in _held_by(one.answer) | (_held_by(one.event) if one.event else set())
+        for kind in (_held_by(one.answer) - {one.answer}) | (_held_by(one.event) if one.event else set())
     }
-    tops = {one.answer for one in CONTRACTS.values()}
-    parts += [_object(kind) for kind in sorted(held - tops, key=lambda kind: kind.__name__)]
+    parts += [_object(kind) for kind in sorted(held, key=lambda kind: kind.__name__)]
     return "\n" + "\n".join(parts) + "\n"
 
 
