@@ -2,7 +2,7 @@
 
 import pytest
 
-LEFT_OUT = "not part of it: the tests with the real agent programs (about 1 GB); run them with `make test-hosts`"
+LEFT_OUT = "not part of it: the tests with the real agent programs (about 2 GB); run them with `make test-hosts`"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

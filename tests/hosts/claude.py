@@ -25,6 +25,8 @@ class Claude:
     project: Path
     searches_our_scripts: bool = False
     """Whether the name `claudemesh` alone is enough to run us, as it is for a user."""
+    program: str = "claude-code"
+    """Which of the installed versions runs: its name in `lab.VERSIONS`."""
     _terminals: list[Terminal] = field(default_factory=list)
 
     @classmethod
@@ -59,7 +61,7 @@ class Claude:
         """Nothing of the machine that runs the test, and nothing that calls anybody but the simulated model."""
         home = self.machine.home
         return self.machine.environment | {
-            "PATH": f"{lab.directory_of('claude-code')}:/usr/bin:/bin{self._scripts}",
+            "PATH": f"{lab.directory_of(self.program)}:/usr/bin:/bin{self._scripts}",
             "CLAUDE_CONFIG_DIR": str(self.settings.parent),
             "ANTHROPIC_BASE_URL": self.models.url,
             "ANTHROPIC_API_KEY": KEY_PREFIX + self.model,
@@ -86,7 +88,7 @@ class Claude:
 
     def claude(self, *words: str) -> Result:
         """A command of Claude Code's own."""
-        return self._run([str(lab.program("claude-code")), *words])
+        return self._run([str(lab.program(self.program)), *words])
 
     def ask(self, prompt: str, *options: str) -> Result:
         """A headless turn, to its end."""
@@ -94,8 +96,10 @@ class Claude:
 
     def open(self, *options: str) -> Terminal:
         """An interactive session, ready for its user."""
-        command = [str(lab.program("claude-code")), *options, *self._debug]
-        terminal = Terminal(self.project, self.project, self.environment, command)
+        command = [str(lab.program(self.program)), *options, *self._debug]
+        own = self.machine.home / "screens" / self.model
+        own.mkdir(parents=True, exist_ok=True)
+        terminal = Terminal(own, self.project, self.environment, command)
         self._terminals.append(terminal)
         terminal.wait_for("❯")
         return terminal

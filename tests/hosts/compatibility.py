@@ -19,6 +19,8 @@ HOSTS: Final = {
     "gemini": "Gemini CLI",
     "opencode": "opencode",
 }
+WITH_CLAUDE_CODE: Final = ("test_walkthrough", "test_bad_input", "test_full_disk")
+"""Tests that say in no name which host they are with."""
 
 
 def table(results: dict[str, str]) -> str:
@@ -34,7 +36,7 @@ def table(results: dict[str, str]) -> str:
     rows = ["| host | version | claim | result |", "|---|---|---|---|"]
     for (name, claim), outcomes in found.items():
         result = ", ".join(sorted(outcomes))
-        rows.append(f"| {HOSTS[name]} | {lab.VERSIONS[name][1]} | {claim} | {result} |")
+        rows.append(f"| {HOSTS[name]} | {_version(name, claim)} | {claim} | {result} |")
     return "\n".join(rows) + "\n"
 
 
@@ -47,10 +49,15 @@ def main() -> None:
 
 
 def _hosts_of(node: str) -> list[str]:
-    if "test_claude_code" in node or "test_walkthrough" in node:
+    if any(file in node for file in WITH_CLAUDE_CODE):
         return ["claude-code"]
-    named = [name for name in HOSTS if name in node.rpartition("::")[2]]
+    named = [name for name in HOSTS if name in node.replace("_", "-")]
     return named or list(HOSTS)
+
+
+def _version(name: str, claim: str) -> str:
+    older = f"{name}-older"
+    return lab.VERSIONS[older if older in lab.VERSIONS and "older" in claim else name][1]
 
 
 def _claim(node: str) -> str:

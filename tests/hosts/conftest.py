@@ -52,8 +52,26 @@ class Mesh(NamedTuple):
         steps = self.alice.ok("message", message_id)["steps"]
         return [step["stage"] for step in steps if step["stage"] not in ("queued", "accepted", "delivered")]
 
+    def wait_for_session(self, address: str) -> None:
+        """Wait until Alice sees a session."""
+
+        def sessions() -> list[str]:
+            peers = self.alice.ok("peers")["peers"]
+            return [f"{peer['address']}/{one['label']}" for peer in peers for one in peer["sessions"]]
+
+        wait_until(lambda: address in sessions(), f"the session {address} is in presence")
+
     def wait_for_stages(self, message_id: str, stages: list[str]) -> None:
         wait_until(lambda: self.stages(message_id) == stages, f"{stages}, it is {self.stages(message_id)}")
+
+
+def two_users(broker: BrokerProcess, alice: Machine, bob: Machine) -> Mesh:
+    """Put two machines into one mesh."""
+    alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
+    link = alice.ok("invite")["link"]
+    bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
+    wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+    return Mesh(broker, alice, bob)
 
 
 @pytest.fixture
@@ -63,8 +81,4 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
         broker = stack.enter_context(start_broker(tmp_path))
         alice = stack.enter_context(machine(tmp_path, "alice"))
         bob = stack.enter_context(machine(tmp_path, "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-        wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
-        yield Mesh(broker, alice, bob)
+        yield two_users(broker, alice, bob)

@@ -1,7 +1,7 @@
 """The real programs under test, in pinned versions, in a cache directory: `python -m tests.hosts` installs them.
 
 They come from the package registry that npm is configured for. Claude Code and the others need a newer Node than a
-machine may have, so that one is installed beside them. About 1 GB; `$CLAUDEMESH_HOSTS_LAB` says where.
+machine may have, so that one is installed beside them. About 2 GB; `$CLAUDEMESH_HOSTS_LAB` says where.
 """
 
 import json
@@ -17,6 +17,7 @@ LAB: Final = Path(os.environ.get("CLAUDEMESH_HOSTS_LAB", ROOT / "build" / "hosts
 VERSIONS: Final = {
     "node": ("node", "24.21.0"),
     "claude-code": ("@anthropic-ai/claude-code", "2.1.330"),
+    "claude-code-older": ("@anthropic-ai/claude-code", "2.1.197"),
     "codex": ("@openai/codex", "0.169.0"),
     "gemini": ("@google/gemini-cli", "0.61.0"),
     "opencode": ("opencode-ai", "1.18.33"),
@@ -24,6 +25,7 @@ VERSIONS: Final = {
 PROGRAMS: Final = {
     "node": "node",
     "claude-code": "claude",
+    "claude-code-older": "claude",
     "codex": "codex",
     "gemini": "gemini",
     "opencode": "opencode",

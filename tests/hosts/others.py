@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from tests.hosts import lab
 from tests.hosts.simulated_openai import KEY_PREFIX
@@ -58,7 +60,8 @@ class Headless:
     def environment(self) -> dict[str, str]:
         """Nothing of the machine that runs the test, and nothing that calls anybody but the simulated model."""
         home = self.machine.home
-        path = f"{lab.directory_of(self.host)}:{lab.directory_of('node')}:/usr/bin:/bin"
+        programs = [lab.directory_of(self.host), lab.directory_of("node"), Path(sys.executable).parent]
+        path = ":".join(map(str, [*programs, "/usr/bin", "/bin"]))
         common = {
             "PATH": path,
             "TMPDIR": str(home / "tmp"),
@@ -70,9 +73,7 @@ class Headless:
 
     def set_up(self) -> None:
         """`claudemesh install`."""
-        words = self.machine.command("install", self.host, "--allow-tools", "--json")
-        done = self._run(words)
-        assert done.returncode == 0, done.stdout + done.stderr
+        self.mesh("install", self.host, "--allow-tools")
 
     def start(self, prompt: str, *options: str) -> "subprocess.Popen[str]":
         """Start a headless turn."""
@@ -108,9 +109,19 @@ class Headless:
 
     def doctor(self) -> str:
         """What `claudemesh doctor` says here."""
-        return self._run(self.machine.command("doctor")).stdout
+        return self.run(self.machine.command("doctor")).stdout
 
-    def _run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
+    def mesh(self, *words: str) -> Any:
+        """A command of ours in this host's surroundings, which must succeed."""
+        done = self.run(self.machine.command(*words, "--json"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """A command of the host's own."""
+        return self.run([str(lab.program(self.host)), *words])
+
+    def run(self, command: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             command, cwd=self.project, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )

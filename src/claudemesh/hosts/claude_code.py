@@ -1,6 +1,6 @@
 """Claude Code: hooks that call our running server, a bell that wakes an idle session, its record as evidence.
 
-The rungs, each measured with the real program in tests/hosts (docs/hosts.md §3):
+The rungs, each measured with the real program in tests/hosts (docs/hosts/claude-code.md):
 
     busy       PostToolUse hook (type mcp_tool)           additional context of the very next request
     turn ends  Stop hook (mcp_tool)                       additional context; the turn goes on
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
 
 NAME: Final = "claude-code"
-MEASURED_VERSIONS: Final = ("2.1.330",)
+MEASURED_VERSIONS: Final = ("2.1.330", "2.1.197")
 BELL: Final = "claudemesh.bell"
 """One name in a directory per session: a FileChanged hook is chosen by the name of the file."""
 RING_AFTER_S: Final = (0.0, 3.0, 10.0, 30.0)
