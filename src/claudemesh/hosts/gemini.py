@@ -1,4 +1,4 @@
-"""Gemini CLI: hooks under names of its own; no way is known to wake an idle session. docs/hosts.md §5."""
+"""Gemini CLI: hooks under names of its own; no way is known to wake an idle session. docs/hosts/gemini.md."""
 
 import json
 import shlex
