@@ -62,7 +62,8 @@ def _hosts() -> list[Object]:
         known = "" if probe.is_measured else ", which was not measured"
         detail = f"{host.title} {probe.version}{known} is set up"
         problem = next(iter(probe.problems), "")
-        checks.append(_check(host.name, problem, detail, problem, LocalError.exit_code if problem else 0))
+        # A problem of a host says what to do itself.
+        checks.append(_check(host.name, problem, detail, exit_code=LocalError.exit_code if problem else 0))
     return checks
 
 
