@@ -12,6 +12,7 @@ import pytest
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.hosts.base import Host, Place, Scope, Unwritable, host_of, is_set_up
 from claudemesh.hosts.seen import note_hook
+from claudemesh.hosts.toml_table import MARK
 from tests import plugin
 
 FILES = {
@@ -27,6 +28,9 @@ BEFORE = {
 }
 NAMES = sorted(FILES)
 SCOPES: list[Scope] = ["user", "project"]
+
+
+MARKED = MARK.encode() + b"mcp_servers = 3\n"
 
 
 def place_of(tmp_path: Path, scope: Scope = "user") -> Place:
@@ -187,7 +191,7 @@ def test_a_setting_among_the_hooks_that_is_no_hook_stays(tmp_path: Path) -> None
     assert json.loads(path.read_text())["hooks"]["enabled"] is True
 
 
-@pytest.mark.parametrize("content", [b'model = "o3\n', b"\xff", b"mcp_servers = 3\n", b"mcp_servers = {}\n"])
+@pytest.mark.parametrize("content", [b'model = "o3\n', b"\xff", b"mcp_servers = 3\n", b"mcp_servers = {}\n", MARKED])
 def test_a_configuration_of_codex_with_no_place_for_ours_is_left_alone(tmp_path: Path, content: bytes) -> None:
     """Appending to it could change what the broken part means, or break what was whole."""
     place = place_of(tmp_path)
@@ -236,6 +240,33 @@ def test_what_codex_writes_beside_our_table_stays(tmp_path: Path) -> None:
     assert text.startswith('model = "o3"\n[projects."/src"]\ntrust_level = "trusted"\n')
     assert text.endswith("\n# mine\n[tui]\nseen = [\n  1,\n]\n")
     assert "claudemesh" not in text
+
+
+def test_a_comment_of_ours_without_its_table_is_no_table(tmp_path: Path) -> None:
+    """Somebody cut the table out and left the comment: the next install puts it back."""
+    place = place_of(tmp_path)
+    codex = host_of("codex")
+    path = place.home / ".codex" / "config.toml"
+    codex.install(place)
+    text = path.read_text()
+    path.write_text(text[: text.index("[")])
+
+    codex.install(place)
+
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["codex", "gemini"])
+def test_leave_to_use_our_tools_is_given_and_taken_back(name: str, tmp_path: Path) -> None:
+    """By installing with and without it: each says that something changes."""
+    place, host = place_of(tmp_path), host_of(name)
+    changes = [host.install(place._replace(allows_tools=leave)) for leave in (True, True, False, False)]
+    without = every_file(place)
+    host.uninstall(place)
+    host.install(place)
+
+    assert [bool(one) for one in changes] == [True, False, True, False]
+    assert every_file(place) == without
 
 
 def test_a_table_of_ours_that_cannot_be_cut_out_is_left_alone(tmp_path: Path) -> None:

@@ -6,22 +6,21 @@ written here; `probe` says when it is missing. docs/hosts/codex.md.
 
 import asyncio
 import json
-import re
 import shlex
 import shutil
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.logs import log_event
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, Unwritable, find_program, is_set_up, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
 from claudemesh.hosts.processes import attend as watch_process
 from claudemesh.hosts.seen import last_hook, remember, remembered
 from claudemesh.hosts.settings import Kept, load, save, write
+from claudemesh.hosts.toml_table import SERVERS, entry_in, has_table, read_text, with_table, without_table
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
@@ -30,11 +29,6 @@ NAME: Final = "codex"
 MEASURED_VERSIONS: Final = ("0.169.0",)
 HOOK_TIMEOUT_S: Final = 10
 QUEUE_WITHIN_S: Final = 30.0
-MARK: Final = "# claudemesh: `claudemesh uninstall codex` removes this table\n"
-"""Stands above our table, and nothing below it: Codex writes tables of its own before what stands at the end."""
-_SECTION: Final = re.compile(r"^(?=[ \t]*\[)", re.MULTILINE)
-_OUR_SECTION: Final = re.compile(rf"\s*\[\s*mcp_servers\s*\.\s*\"?{SERVER}\"?\s*[.\]]")
-_NOTHING_BUT_COMMENTS: Final = re.compile(r"^(?:[ \t\r]*(?:#[^\n]*)?\n)*\Z", re.MULTILINE)
 MOMENTS: Final[dict[str, Moment]] = {
     "SessionStart": "session_start",
     "UserPromptSubmit": "prompt",
@@ -152,7 +146,7 @@ class Codex:
             self.uninstall(place)
         with kept.changing([config_file(place), hooks_file(place)]):
             path = config_file(place)
-            write(path, _with_table(path, _text(path), place).encode())
+            write(path, with_table(path, read_text(path), table(place)).encode())
             hooks = load(hooks_file(place), _by_hand(place))
             save(hooks_file(place), with_hooks(hooks, own_hooks(place), NAME))
         return wanted
@@ -162,9 +156,8 @@ class Codex:
         before = self._present(place)
         Kept(place, NAME).restore()
         path = config_file(place)
-        text = _text(path)
-        if (rest := _without_table(path, text)) != text:
-            write(path, rest.encode())
+        if has_table(text := read_text(path)):
+            write(path, without_table(path, text).encode())
         hooks = load(hooks_file(place), "")
         if has_hooks(hooks, NAME):
             save(hooks_file(place), without_hooks(hooks, NAME))
@@ -176,13 +169,15 @@ class Codex:
             return words
         given: list[str] = []
         for key, value in _server(place).items():
-            given += ["-c", f"mcp_servers.{SERVER}.{key}={json.dumps(value)}"]
+            given += ["-c", f"{SERVERS}.{SERVER}.{key}={json.dumps(value)}"]
         return [words[0], *given, *words[1:]]
 
     def _wanted(self, place: Place) -> list[Change]:
-        wanted = []
-        if table(place) not in _checked(place):
-            wanted.append(Change(str(config_file(place)), f"the table [mcp_servers.{SERVER}], at the end"))
+        path, wanted = config_file(place), []
+        text = read_text(path)
+        with_table(path, text, table(place))  # says why it cannot be
+        if not has_table(text) or not _is_ours(entry_in(text), place):
+            wanted.append(Change(str(path), f"the table [mcp_servers.{SERVER}], at the end"))
         hooks = load(hooks_file(place), _by_hand(place))
         if with_hooks(hooks, own_hooks(place), NAME) != hooks:
             events = ", ".join(MOMENTS)
@@ -191,7 +186,7 @@ class Codex:
 
     def _present(self, place: Place) -> list[Change]:
         path, present = config_file(place), []
-        if MARK in _text(path):
+        if has_table(read_text(path)):
             present.append(Change(str(path), "our table removed"))
         if has_hooks(load(hooks_file(place), ""), NAME):
             present.append(Change(str(hooks_file(place)), "our hooks removed"))
@@ -212,9 +207,9 @@ def hooks_file(place: Place) -> Path:
 
 
 def table(place: Place) -> str:
-    """Our table, below a comment that says whose it is."""
+    """Our table: its head and rows."""
     rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in _server(place).items())
-    return f"{MARK}[mcp_servers.{SERVER}]\n{rows}"
+    return f"[{SERVERS}.{SERVER}]\n{rows}"
 
 
 def own_hooks(place: Place) -> dict[str, dict[str, Any]]:
@@ -232,66 +227,10 @@ def _server(place: Place) -> dict[str, Any]:
     return found | ({"default_tools_approval_mode": "approve"} if place.allows_tools else {})
 
 
-def _checked(place: Place) -> str:
-    """The configuration's text, which must be valid before anything is appended to it."""
-    path, text, by_hand = config_file(place), _text(config_file(place)), table(place)
-    servers = _parsed(path, text, by_hand).get("mcp_servers", {})
-    if isinstance(servers, dict) and SERVER in servers and MARK not in text:
-        raise Unwritable(path, f"has a table [mcp_servers.{SERVER}] that is not ours", by_hand)
-    try:
-        tomllib.loads(_with_table(path, text, place))
-    except tomllib.TOMLDecodeError as error:  # `mcp_servers` is an inline table, say
-        raise Unwritable(path, "has something else where our table is to stand", by_hand) from error
-    return text
-
-
-def _text(path: Path) -> str:
-    """The bytes as text, with the line ends that they have."""
-    try:
-        return path.read_bytes().decode()
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unwritable(path, "cannot be read", "") from error
-
-
-def _with_table(path: Path, text: str, place: Place) -> str:
-    rest = _without_table(path, text)
-    return rest + ("" if not rest or rest.endswith("\n") else "\n") + table(place)
-
-
-def _without_table(path: Path, text: str) -> str:
-    """The configuration without our table and those below it; comments above the next one are somebody else's.
-
-    Raises:
-        Unwritable: That cannot be done by cutting out lines: nothing but our entry may be missing afterwards.
-    """
-    if MARK not in text:
-        return text
-    kept = (_tail(one) if _OUR_SECTION.match(one) else one for one in _SECTION.split(text))
-    rest = "".join(kept).replace(MARK, "")
-    before, after = _parsed(path, text, ""), _parsed(path, rest, "")
-    before.get("mcp_servers", {}).pop(SERVER, None)
-    if _without_empty(before) != _without_empty(after):
-        raise Unwritable(path, "has our table in another form than we wrote", "")
-    return rest
-
-
-def _tail(section: str) -> str:
-    """The comments and blank lines at the end of a table, which are about the next one."""
-    found = _NOTHING_BUT_COMMENTS.search(section)
-    return found[0] if found else ""
-
-
-def _parsed(path: Path, text: str, by_hand: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Unwritable(path, "is not valid TOML", by_hand) from error
-
-
-def _without_empty(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "mcp_servers" or value}
+def _is_ours(entry: dict[str, Any], place: Place) -> bool:
+    """Whether it says what we would write; Codex and its user may have added to it."""
+    known = _server(place._replace(allows_tools=True))
+    return {name: value for name, value in entry.items() if name in known} == _server(place)
 
 
 def _by_hand(place: Place) -> str:
