@@ -24,13 +24,15 @@ WITH_CLAUDE_CODE: Final = ("test_walkthrough", "test_bad_input", "test_full_disk
 
 
 def table(results: dict[str, str]) -> str:
-    """One row for each claim, in the order in which they were tested.
+    """One row for each claim that is still tested, file by file.
 
     Args:
         results: The outcome of each test, by its node id.
     """
     found: dict[tuple[str, str], set[str]] = {}
-    for node, outcome in results.items():
+    for node, outcome in sorted(results.items(), key=lambda one: one[0].partition("::")[0]):
+        if not _exists(node):
+            continue
         for name in _hosts_of(node):
             found.setdefault((name, _claim(node)), set()).add(outcome)
     rows = ["| host | version | claim | result |", "|---|---|---|---|"]
@@ -46,6 +48,13 @@ def main() -> None:
     _, _, after = rest.partition(END)
     PAGE.write_text(before + BEGIN + "\n" + table(json.loads(RESULTS.read_text())) + "\n" + END + after)
     print(f"wrote {Path(PAGE).relative_to(lab.ROOT)}")
+
+
+def _exists(node: str) -> bool:
+    """Whether a test is still there under the name by which it left its outcome."""
+    file, _, function = node.partition("[")[0].partition("::")
+    path = lab.ROOT / file
+    return path.exists() and f"def {function}(" in path.read_text()
 
 
 def _hosts_of(node: str) -> list[str]:
