@@ -7,7 +7,7 @@ from typing import Any
 from claudemesh.daemon.agents import AgentSession, Taken
 from claudemesh.daemon.attaching import Daemon
 from claudemesh.errors import AddressError, ClaudemeshError
-from claudemesh.mcp.wire import Wire
+from claudemesh.mcp.wire import Fate, Wire
 
 REQUEST_ID = int | str
 
@@ -79,10 +79,15 @@ class Connection:
         return known[0] if len(known) == 1 else session.speaker()[0].alias
 
     async def show(self, taken: Taken, request: REQUEST_ID) -> str:
-        """The text of messages that the answer to a request carries: they are read once that is in the host's pipe."""
+        """The text of messages that the answer to a request carries: they are read once the host has that answer."""
         session = await self.session()
         if taken.ids:
-            self.wire.when_written(request, lambda: session.confirm(taken.ids, "tool_result"))
+            fate = Fate(
+                written=lambda: session.confirm(taken.ids, "tool_result"),
+                sent=lambda: session.handed(taken.ids),
+                unsent=lambda: session.withdraw(taken.ids),
+            )
+            self.wire.when_known(request, fate)
         return taken.text
 
     async def unread(self) -> int:

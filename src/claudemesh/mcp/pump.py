@@ -24,15 +24,20 @@ from claudemesh.mcp.options import attach_arguments, read_options
 OPERATION: Final = "mcp.attach"
 WRITTEN: Final = "notifications/claudemesh/written"
 """Tells the daemon that the answer to a request is in the host's pipe; the SDK never sees it."""
+SENT: Final = "notifications/claudemesh/sent"
+"""Tells the daemon that it has left for a host from which nothing was heard since; `WRITTEN` may follow (HTTP)."""
+UNSENT: Final = "notifications/claudemesh/unsent"
+"""Tells the daemon that nobody was there to take it (HTTP)."""
 POLL_S: Final = 1.0
 """How often a session without a daemon looks whether there is one again."""
 ANSWERS_WITHIN_S: Final = 10.0
 """How long what was asked may take to be answered after the host closed its end; hosts that mean it end us sooner."""
 _FINISH_WITHIN_S: Final = 2.0
 _LOOK_S: Final = 0.02
-_SERVER_ERROR: Final = -32000
-_REPLAYED: Final = frozenset({"initialize", "notifications/initialized", "resources/subscribe"})
-_LOST: Final = (
+SERVER_ERROR: Final = -32000
+REPLAYED: Final = frozenset({"initialize", "notifications/initialized", "resources/subscribe"})
+"""What a new daemon is told again of a session of the 2025 protocol."""
+LOST: Final = (
     "The claudemesh daemon ended during this call; whether it took effect is not known. It is started again by the"
     " next call. Before you send a message a second time, ask its recipient whether it came."
 )
@@ -121,7 +126,7 @@ class Pump:
         whole = line if line.endswith(b"\n") else line + b"\n"
         if not (self._send(self._link, whole, asked) or self._send(self._reattach(), whole, asked)):
             self._give_up([asked])
-        if message.get("method") in _REPLAYED:
+        if message.get("method") in REPLAYED:
             self._replayed.append(whole)
 
     def _send(self, link: socket.socket | None, line: bytes, asked: str = "") -> bool:
@@ -223,16 +228,20 @@ class Pump:
             if asked is None:
                 continue
             if asked.is_tool:
-                told = {"content": [{"type": "text", "text": _LOST}], "isError": True, "resultType": "complete"}
-                outcome: Json = {"result": told}
+                outcome: Json = {"result": lost_result()}
             else:
-                outcome = {"error": {"code": _SERVER_ERROR, "message": _LOST}}
+                outcome = {"error": {"code": SERVER_ERROR, "message": LOST}}
             self._write(json.dumps({"jsonrpc": "2.0", "id": json.loads(identity), **outcome}).encode() + b"\n")
 
     def _write(self, line: bytes) -> None:
         with self._lock:
             self._sink.write(line)
             self._sink.flush()
+
+
+def lost_result() -> Json:
+    """What a model is told of a tool whose answer will not come."""
+    return {"content": [{"type": "text", "text": LOST}], "isError": True, "resultType": "complete"}
 
 
 def _parsed(line: bytes) -> Json:

@@ -16,6 +16,7 @@ from claudemesh.mcp.peer_list import PEERS
 from claudemesh.mcp.peer_tools import peer_tools
 from claudemesh.mcp.sending import ASK, SEND
 from claudemesh.mcp.tool import Call, Tool, ToolError, counted, explain
+from claudemesh.mcp.wire import Fate
 
 TOOLS: Final = (PEERS, SEND, ASK, INBOX, CHANNEL, SELF)
 HOOK: Final = "mesh_hook"
@@ -94,7 +95,7 @@ async def _hook(connection: Connection, request: REQUEST_ID, arguments: dict[str
         return ""
     reply = await answer(connection.daemon, call)
     handed: Callable[[], Awaitable[None]] = reply.handed
-    connection.wire.when_written(request, handed)
+    connection.wire.when_known(request, Fate(handed))
     return reply.shown.stdout
 
 

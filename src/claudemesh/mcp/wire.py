@@ -1,15 +1,15 @@
 """One connection as the streams that the SDK serves: a JSON object per line, both ways (docs/mcp.md §1).
 
-The SDK's own transport owns the process's standard streams; here one process serves many sessions. And a line of our
-own is caught: the process at the host's end says when an answer is in the host's pipe, which is the evidence on which
-a message counts as read.
+The SDK's own transport owns the process's standard streams; here one process serves many sessions. And lines of our
+own are caught: the process at the host's end says what became of an answer, which is the evidence on which a message
+counts as offered or read.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -18,15 +18,26 @@ from mcp_types import RequestId, jsonrpc_message_adapter
 
 from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError
-from claudemesh.mcp.pump import WRITTEN
+from claudemesh.mcp.pump import SENT, UNSENT, WRITTEN
 
 MAX_LINE_BYTES: Final = 16 << 20
 """The largest message is 512 KiB of text, of which JSON may write each byte with six."""
 _CHUNK: Final = 1 << 16
-_OURS: Final = json.dumps(WRITTEN).encode()
+_OURS: Final = tuple(json.dumps(one).encode() for one in (SENT, UNSENT, WRITTEN))
 
 Action = Callable[[], Awaitable[None]]
 Incoming = SessionMessage | Exception
+
+
+class Fate(NamedTuple):
+    """What to do as soon as something is known of an answer; nothing, if nothing ever is."""
+
+    written: Action
+    """The host has it."""
+    sent: Action | None = None
+    """It has left for the host; what became of it then is not known yet."""
+    unsent: Action | None = None
+    """Nobody was there to take it."""
 
 
 class Wire:
@@ -35,11 +46,11 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._when_written: dict[RequestId, Action] = {}
+        self._fates: dict[RequestId, Fate] = {}
 
-    def when_written(self, request: RequestId, action: Action) -> None:
-        """Do something once the host has been written the answer to a request; never, if that does not happen."""
-        self._when_written[request] = action
+    def when_known(self, request: RequestId, fate: Fate) -> None:
+        """Do something once it is known what became of the answer to a request."""
+        self._fates[request] = fate
 
     @asynccontextmanager
     async def streams(
@@ -58,8 +69,8 @@ class Wire:
         async with incoming:
             with suppress(ConnectionError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 async for line in self._lines():
-                    if _OURS in line[:100]:
-                        await self._written(line)
+                    if any(ours in line[:100] for ours in _OURS):
+                        await self._learn(line)
                     else:
                         await incoming.send(_message(line))
 
@@ -85,13 +96,16 @@ class Wire:
                     self._writer.write(body.encode("utf-8", "replace") + b"\n")
                     await self._writer.drain()
 
-    async def _written(self, line: bytes) -> None:
-        request = json.loads(line)["params"]["id"]
-        action = self._when_written.pop(request, None)
-        if action is None:
+    async def _learn(self, line: bytes) -> None:
+        told = json.loads(line)
+        request, method = told["params"]["id"], told["method"]
+        fate = self._fates.get(request) if method == SENT else self._fates.pop(request, None)
+        if fate is None:
             return
+        action = {SENT: fate.sent, UNSENT: fate.unsent, WRITTEN: fate.written}[method]
         try:
-            await action()
+            if action is not None:
+                await action()
         except ClaudemeshError as error:
             log_event("mcp_confirm_failed", code=error.code)
 
