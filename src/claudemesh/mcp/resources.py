@@ -67,7 +67,7 @@ async def read_resource(connection: Connection, uri: str) -> mcp_types.ReadResou
         text = await _text(connection, uri)
     except ClaudemeshError as error:
         if error.code in ("unknown_address", "ambiguous_address"):
-            raise MCPError(mcp_types.INVALID_PARAMS, explain(error)) from error
+            raise _not_found(uri, explain(error)) from error
         text = explain(error)
     content = mcp_types.TextResourceContents(uri=uri, mime_type=_PLAIN, text=text)
     return mcp_types.ReadResourceResult(contents=[content])
@@ -80,7 +80,7 @@ async def _text(connection: Connection, uri: str) -> str:
         return await _inbox(connection)
     if uri.startswith(_CONVERSATION):
         return await _conversation(connection, unquote(uri.removeprefix(_CONVERSATION)))
-    raise MCPError(mcp_types.INVALID_PARAMS, f"there is no such resource; see {INBOX_URI} and {PEERS_URI}")
+    raise _not_found(uri, f"there is no such resource; see {INBOX_URI} and {PEERS_URI}")
 
 
 async def _inbox(connection: Connection) -> str:
@@ -116,6 +116,10 @@ async def _meshes(connection: Connection) -> list[Peer]:
         return [face.peer for face, _ in (await connection.session()).faces.values()]
     except ClaudemeshError:
         return []
+
+
+def _not_found(uri: str, text: str) -> MCPError:
+    return MCPError(mcp_types.INVALID_PARAMS, text, {"uri": uri})
 
 
 def _resource(uri: str, name: str, description: str) -> mcp_types.Resource:
