@@ -14,7 +14,7 @@ from mcp.client.stdio import stdio_client
 from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
 
 ERAS = ("2025-11-25", "2026-07-28")
-_MODES = {"2025-11-25": "legacy", "2026-07-28": "2026-07-28"}
+MODES = {"2025-11-25": "legacy", "2026-07-28": "2026-07-28"}
 _ID = re.compile(r"^--- message ([0-9a-f]{32})$", re.MULTILINE)
 
 
@@ -106,6 +106,6 @@ async def agent(
         env=place.environment | environment,
         cwd=str(place.home),
     )
-    async with Client(stdio_client(server), mode=_MODES[era], message_handler=on_message) as client:
+    async with Client(stdio_client(server), mode=MODES[era], message_handler=on_message) as client:
         assert client.protocol_version == era
         yield Agent(client)
