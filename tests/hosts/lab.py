@@ -1,4 +1,4 @@
-"""The real programs under test, in pinned versions, in a cache directory: `python -m tests.hosts` installs them.
+"""The real programs, in pinned versions, in a cache directory: `python -m tests.hosts` installs them.
 
 They come from the package registry that npm is configured for. Claude Code and the others need a newer Node than a
 machine may have, so that one is installed beside them. About 2 GB; `$CLAUDEMESH_HOSTS_LAB` says where.
@@ -21,6 +21,8 @@ VERSIONS: Final = {
     "codex": ("@openai/codex", "0.169.0"),
     "gemini": ("@google/gemini-cli", "0.61.0"),
     "opencode": ("opencode-ai", "1.18.33"),
+    "conformance": ("@modelcontextprotocol/conformance", "0.2.0-alpha.12"),  # the first ones know no 2026 protocol
+    "inspector": ("@modelcontextprotocol/inspector", "2.12.0"),
 }
 PROGRAMS: Final = {
     "node": "node",
@@ -29,6 +31,8 @@ PROGRAMS: Final = {
     "codex": "codex",
     "gemini": "gemini",
     "opencode": "opencode",
+    "conformance": "conformance",
+    "inspector": "mcp-inspector",
 }
 
 
@@ -40,6 +44,20 @@ def program(name: str) -> Path:
 def directory_of(name: str) -> Path:
     """The directory that has a host's program, for a PATH."""
     return LAB / name / "node_modules" / ".bin"
+
+
+def run(name: str, *args: str, home: Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with the Node of the lab and nothing of this machine's surroundings."""
+    path = f"{directory_of('node')}:/usr/bin:/bin"
+    return subprocess.run(
+        [program(name), *args],
+        cwd=home,
+        env={"PATH": path, "HOME": str(home), "NO_COLOR": "1", "NODE_NO_WARNINGS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def missing() -> list[str]:
