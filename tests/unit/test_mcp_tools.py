@@ -19,7 +19,20 @@ from claudemesh.mcp.tool import Tool, ToolError, explain
 from claudemesh.mcp.tools import TOOLS, listed
 
 MAX_TOKENS = 1_000
-HEAVY = {"asyncio", "click", "msgspec", "mcp", "pydantic", "anyio", "nacl", "logging", "subprocess", "urllib.request"}
+HEAVY = {
+    "uvicorn",
+    "starlette",
+    "asyncio",
+    "click",
+    "msgspec",
+    "mcp",
+    "pydantic",
+    "anyio",
+    "nacl",
+    "logging",
+    "subprocess",
+    "urllib.request",
+}
 
 
 def test_six_tools_cost_a_model_less_than_a_thousand_tokens(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +119,7 @@ def test_of_the_environment_two_words_are_passed_on() -> None:
     [
         ("claudemesh.mcp.pump", HEAVY),
         ("claudemesh.daemon.app", {"mcp", "pydantic"}),
+        ("claudemesh.mcp.http.app", {"aiohttp", "nacl", "sqlite3", "claudemesh.peer", "claudemesh.daemon.agents"}),
         ("claudemesh.cli.daemon", {"mcp"}),
     ],
 )
