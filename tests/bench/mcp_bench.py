@@ -1,4 +1,7 @@
-"""mcp_shim_start_ms, mcp_shim_rss_mb, tool_tokens: what a session of a host waits for, keeps, and pays per request."""
+"""mcp_shim_start_ms, mcp_shim_rss_mb, tool_tokens: what a session of a host waits for, keeps, and pays per request.
+
+mcp_http_start_ms, mcp_http_rss_mb: what it takes to serve those that speak HTTP.
+"""
 
 import json
 import statistics
@@ -17,6 +20,7 @@ from tests.bench.report import Figure
 STARTS = 20
 WARM_UP_STARTS = 3
 SESSIONS = 10
+HTTP_STARTS = 5
 _SETTLE_S = 1.0
 _INITIALIZE = {
     "jsonrpc": "2.0",
@@ -40,6 +44,7 @@ def measure() -> dict[str, Figure]:
             times, sizes = _starts(user)
             after = processes.rss_bytes(user.daemon_pid)
             per_session = _many(user)
+            http_times, http_size = _http(user)
         finally:
             user.stop()
     return {
@@ -51,6 +56,8 @@ def measure() -> dict[str, Figure]:
             round(after / 2**20, 1), "MB", round(before / 2**20, 1), "after the first session; the floor is without one"
         ),
         "mcp_session_kb": Figure(round(per_session / 2**10), "KB", note=f"of the daemon, per session, of {SESSIONS}"),
+        "mcp_http_start_ms": Figure(round(http_times), "ms", note=f"start to listening, median of {HTTP_STARTS}"),
+        "mcp_http_rss_mb": Figure(round(http_size / 2**20, 1), "MB", note="idle, one second after it listens"),
         "tool_tokens": Figure(_tokens(), "tokens", note="name, description and schema of six tools, o200k_base"),
     }
 
@@ -66,6 +73,23 @@ def _starts(user: User) -> tuple[float, float]:
             sizes.append(processes.rss_bytes(process.pid))
         _end(process)
     return statistics.median(times[WARM_UP_STARTS:]), statistics.median(sizes)
+
+
+def _http(user: User) -> tuple[float, float]:
+    """Start and size of the process that speaks HTTP, beside a daemon that runs."""
+    times, sizes = [], []
+    for _ in range(HTTP_STARTS):
+        began = time.perf_counter()
+        command = [sys.executable, "-P", "-m", "claudemesh", "mcp", "http", "--listen", "127.0.0.1:0", "--json"]
+        with subprocess.Popen(command, env=user.environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            if b'"url"' not in process.stdout.readline():
+                raise RuntimeError("the HTTP server did not start")
+            times.append((time.perf_counter() - began) * 1_000)
+            time.sleep(_SETTLE_S)
+            sizes.append(processes.rss_bytes(process.pid))
+            process.terminate()
+    return statistics.median(times), statistics.median(sizes)
 
 
 def _many(user: User) -> float:
