@@ -132,6 +132,20 @@ def end_anothers_session(scene: Scene) -> bool:
     return scene.ask(b"", {**session, **scene.bearer(OTHER)}, method="DELETE").status == OK
 
 
+def pass_for_the_hook_of_a_host(scene: Scene) -> bool:
+    """What hosts of this user call by a tool that nobody is told of: it takes over the session that it names."""
+    with Client(scene.pair.bob.config_dir / "daemon.sock", 60) as client:
+        client.call("agent.open", {"host": "claude-code", "key": "its-own-id", "label": "coder"})
+        scene.send_to("coder", "for the coder alone")
+        session = scene.session(OTHER)
+        hook = {"host": "claude-code", "event": "UserPromptSubmit", "session_id": "its-own-id"}
+        answers = [scene.ask(tool_call(number, "mesh_hook", **hook), session) for number in (1, 2)]
+        answers.append(scene.ask(tool_call(3, "mesh_inbox"), session))
+        client.call("agent.close", {"host": "claude-code", "key": "its-own-id"})
+
+    return any("for the coder alone" in answer.body for answer in answers)
+
+
 def send_a_huge_body(scene: Scene) -> bool:
     """To fill the memory of the server and of the daemon behind it."""
     call = tool_call(7, "mesh_self", about="x" * (MAX_BODY_BYTES + 1))

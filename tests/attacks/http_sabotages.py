@@ -63,6 +63,13 @@ def a_url_is_a_session() -> Iterator[None]:
 
 
 @contextmanager
+def hooks_are_taken_from_anybody() -> Iterator[None]:
+    """As from a host's own pipe."""
+    with mock.patch.object(relay, "HAS_HOOKS", True):
+        yield
+
+
+@contextmanager
 def bodies_have_no_end() -> Iterator[None]:
     """Whatever is sent is read."""
     with mock.patch.object(app, "MAX_BODY_BYTES", WITHOUT_END):

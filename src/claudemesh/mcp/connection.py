@@ -23,6 +23,8 @@ class Connection:
         self.daemon = daemon
         self.wire = wire
         self.peers_as_tools = args.get("peers_as_tools") is True
+        self.has_hooks = args.get("has_hooks") is not False
+        """Whether its host's hooks speak here: they say whose session it is, and which transcript to read."""
         self._host = _text(args, "host") or "mcp"
         self._key = _text(args, "key") or f"{id(wire):x}"
         self._cwd = _text(args, "cwd")

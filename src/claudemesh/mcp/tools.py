@@ -47,7 +47,7 @@ async def call_tool(
 ) -> mcp_types.CallToolResult:
     """Do what a tool does; whatever goes wrong is told to the model."""
     assert context.request_id is not None
-    if params.name == HOOK:
+    if params.name == HOOK and connection.has_hooks:
         return _result(await _hook(connection, context.request_id, params.arguments or {}))
     try:
         tool = await _find(connection, params.name)
