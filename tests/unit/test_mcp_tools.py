@@ -96,22 +96,34 @@ def test_the_words_of_a_host_are_read_without_click() -> None:
         assert read_options(other) is None
 
 
-def test_of_the_environment_two_words_are_passed_on() -> None:
-    """A host's own id of the session and its project; no other variable, whatever it holds."""
+def test_of_the_environment_what_names_a_session_is_passed_on() -> None:
+    """A host's own id of the session and its project, what `run` calls it; no other variable, whatever it holds."""
     environment = {
         "CLAUDE_CODE_SESSION_ID": "5e55",
         "CLAUDE_PROJECT_DIR": "/srv/api",
+        "CLAUDEMESH_LABEL": "payments",
+        "CLAUDEMESH_TAGS": "repo=billing,os=linux",
+        "CLAUDEMESH_MESH": "team",
         "ANTHROPIC_API_KEY": "sk-secret",
         "HOME": "/home/alice",
     }
 
     told = attach_arguments(Options(), environment, "/tmp")
     other = attach_arguments(Options(host="codex"), environment, "/tmp")
+    named = attach_arguments(Options(label="api", tags=("a=b",)), environment, "/tmp")
 
     assert (told["host"], told["key"], told["cwd"]) == ("claude-code", "5e55", "/srv/api")
+    assert (told["label"], told["tags"], told["mesh"]) == ("payments", ["repo=billing", "os=linux"], "team")
+    assert (named["label"], named["tags"]) == ("api", ["a=b"])
     assert "sk-secret" not in json.dumps(told)
     assert other["key"] not in ("", "5e55")
     assert attach_arguments(Options(), {}, "/tmp")["host"] == "mcp"
+
+
+def test_a_server_that_serves_several_sessions_says_whose_child_it_is() -> None:
+    """By that alone are two opencode in one directory told apart; of other hosts the process is nobody's business."""
+    assert attach_arguments(Options(host="opencode"), {}, "/tmp", 7)["process"] == 7
+    assert attach_arguments(Options(host="codex"), {}, "/tmp", 7)["process"] == 0
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,10 @@ class Connection:
         """Whether its host's hooks speak here: they say whose session it is, and which transcript to read."""
         self._host = _text(args, "host") or "mcp"
         self._key = _text(args, "key") or f"{id(wire):x}"
+        self._own_key = self._key
         self._cwd = _text(args, "cwd")
+        process = args.get("process")
+        self._process = process if isinstance(process, int) else 0
         self._session: AgentSession | None = None
         self._label = _text(args, "label")
         self._mesh = _text(args, "mesh")
@@ -43,10 +46,27 @@ class Connection:
         known = self._session
         if known is not None and known.is_open:  # a hook may have learnt the host's own id of it since
             self._host, self._key = known.host, known.key
+        if self._process:
+            await self._follow_process()
         self._session = await self.daemon.agents.open(
-            self._host, self._key, cwd=self._cwd, label=self._label, mesh=self._mesh, tags=self._tags
+            self._host,
+            self._key,
+            cwd=self._cwd,
+            label=self._label,
+            mesh=self._mesh,
+            tags=self._tags,
+            process=self._process,
         )
         return self._session
+
+    async def _follow_process(self) -> None:
+        """Of the sessions that the host's process has here, speak for the one at work: its plugin says which."""
+        agents = self.daemon.agents
+        own = agents.find(self._host, self._own_key)
+        found = agents.find(self._host, cwd=self._cwd, process=self._process)
+        if own is not None and found is not None and own is not found:
+            await agents.adopt(own, found.host, found.key)
+        self._key = found.key if found is not None else self._own_key
 
     async def adopt(self, host: str, key: str) -> None:
         """A hook told the host's own id of the session: what we know of it goes by that from now on."""

@@ -9,7 +9,9 @@ from typing import Any, Final, NamedTuple
 
 _TEXTS: Final = ("--host", "--label", "--mesh")
 _KEY_VARIABLES: Final = {"claude-code": "CLAUDE_CODE_SESSION_ID"}
-"""Where a host tells the server its own id of the session. Nothing else of the environment is read or passed on."""
+"""Where a host tells the server its own id of the session."""
+_BY_PROCESS: Final = frozenset({"opencode"})
+"""Hosts that start one server for all sessions of a process; a plugin there says which one is at work."""
 
 
 class Options(NamedTuple):
@@ -47,8 +49,12 @@ def read_options(words: Sequence[str]) -> Options | None:
     return options
 
 
-def attach_arguments(options: Options, environment: Mapping[str, str], cwd: str) -> dict[str, Any]:
+def attach_arguments(options: Options, environment: Mapping[str, str], cwd: str, parent: int = 0) -> dict[str, Any]:
     """What the daemon is told of this session.
+
+    Args:
+        environment: Of it, what names a session (`claudemesh run`, a host) is read and passed on, and nothing else.
+        parent: The process that started this one.
 
     Returns:
         `host` and `key` as docs/spec/ipc.md §5 `agent.open` has them, with the rest of the options. A host that gives
@@ -56,12 +62,16 @@ def attach_arguments(options: Options, environment: Mapping[str, str], cwd: str)
     """
     host = options.host or _host_of(environment)
     variable = _KEY_VARIABLES.get(host, "")
+    tags = environment.get("CLAUDEMESH_TAGS", "").split(",")
     return {
         **options._asdict(),
         "host": host,
+        "label": options.label or environment.get("CLAUDEMESH_LABEL", ""),
+        "mesh": options.mesh or environment.get("CLAUDEMESH_MESH", ""),
         "key": environment.get(variable, "") or os.urandom(8).hex(),
         "cwd": environment.get("CLAUDE_PROJECT_DIR", "") or cwd,
-        "tags": list(options.tags),
+        "tags": list(options.tags or filter(None, tags)),
+        "process": parent if host in _BY_PROCESS else 0,
     }
 
 

@@ -54,7 +54,7 @@ def main(words: Sequence[str]) -> int | None:
     options = read_options(words)
     if options is None:
         return None
-    arguments = attach_arguments(options, os.environ, _cwd())
+    arguments = attach_arguments(options, os.environ, _cwd(), os.getppid())
     pump = Pump(ConfigDir.of_environment(), arguments, sys.stdin.buffer, sys.stdout.buffer)
     try:
         return pump.run()

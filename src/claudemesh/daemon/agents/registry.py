@@ -48,6 +48,7 @@ class Agents:
         mesh: str = "",
         tags: Iterable[str] = (),
         reach: Reach = "asked",
+        process: int = 0,
     ) -> AgentSession:
         """The session that a host knows as `key`: opened now, unless it is open.
 
@@ -58,6 +59,7 @@ class Agents:
             label: What others address it by; empty for what it was called before, or else the base name of `cwd`.
             tags, reach: What it is good for, and how it is reached; left out as it was before.
             mesh: The only mesh that it is to speak in; empty for every one, those joined later included.
+            process: Its host's, where that is known; a session that goes on in another one has moved there.
 
         Raises:
             UsageError: A name, a tag or the key is not one, or too many are open.
@@ -69,17 +71,18 @@ class Agents:
             is_new = found is None
             if found is None:
                 found = await self._open(host, key, cwd, label, mesh, tuple(tags), reach)
+            found.process = process or found.process
         await self.settle(found)
         if is_new:
             self.on_open(found)
         return found
 
-    def find(self, host: str = "", key: str = "", cwd: str = "") -> AgentSession | None:
+    def find(self, host: str = "", key: str = "", cwd: str = "", process: int = 0) -> AgentSession | None:
         """The open session that fits whatever is given; of several, the one that did something last."""
         fitting = [
             one
             for one in self._sessions.values()
-            if host in ("", one.host) and key in ("", one.key) and cwd in ("", one.cwd)
+            if host in ("", one.host) and key in ("", one.key) and cwd in ("", one.cwd) and process in (0, one.process)
         ]
         return max(fitting, key=lambda one: one.active_at, default=None)
 

@@ -88,6 +88,8 @@ class AgentSession:
         self.reach: Reach = "asked"
         self.about = ""
         self.tags: tuple[str, ...] = ()
+        self.process = 0
+        """Its host's; 0 when it is not known."""
         self.is_dnd = False
         self.active_at = time.monotonic()
         self.told_at: float | None = None
@@ -249,6 +251,10 @@ class AgentSession:
 
     # What others see
 
+    def touch(self) -> None:
+        """It does something."""
+        self.active_at = time.monotonic()
+
     async def set_status(self, status: Status) -> None:
         """Say in presence whether it is `idle`, `busy` or `away`."""
         await self._set_status(status)
@@ -345,7 +351,7 @@ class AgentSession:
         return row.evidence == IN_DOUBT or (row.handed_at is None and not in_flight)
 
     def _note_offers(self, taken: Taken) -> None:
-        self.active_at = time.monotonic()
+        self.touch()
         self.told_at = None
         self._offered_at.update(dict.fromkeys(taken.ids, self.active_at))
 
