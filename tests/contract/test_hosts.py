@@ -315,6 +315,60 @@ def test_a_link_to_a_settings_file_stays_a_link(tmp_path: Path) -> None:
     assert "claudemesh" in kept.read_text()
 
 
+def test_a_plugin_of_opencode_that_is_not_ours_of_today_is_told_and_replaced(tmp_path: Path) -> None:
+    """After an update of ours; what stood there before the first install comes back in the end."""
+    place = place_of(tmp_path)
+    opencode, plugin_file = host_of("opencode"), place.home / ".config" / "opencode" / "plugin" / "claudemesh.js"
+    opencode.install(place)
+    installed = plugin_file.read_bytes()
+    plugin_file.write_bytes(b"// claudemesh: of yesterday\n")
+
+    problems = opencode.probe(place).problems
+    opencode.install(place)
+    replaced = plugin_file.read_bytes()
+    opencode.uninstall(place)
+
+    assert "claudemesh install opencode" in problems[0]
+    assert replaced == installed
+    assert opencode.probe(place).problems == ()
+    assert not plugin_file.exists()
+
+
+def test_a_plugin_of_somebody_elses_comes_back(tmp_path: Path) -> None:
+    """A file that bears our plugin's name and is not ours is kept, and never removed."""
+    place = place_of(tmp_path)
+    opencode, plugin_file = host_of("opencode"), place.home / ".config" / "opencode" / "plugin" / "claudemesh.js"
+    plugin_file.parent.mkdir(parents=True)
+    plugin_file.write_bytes(b"export const Mine = async () => ({})\n")
+
+    untouched = opencode.uninstall(place)
+    opencode.install(place)
+    opencode.uninstall(place)
+
+    assert untouched == []
+    assert plugin_file.read_bytes() == b"export const Mine = async () => ({})\n"
+
+
+def test_opencode_is_given_our_settings_for_one_run_beside_those_it_was_given(tmp_path: Path) -> None:
+    """Where they cannot be read they stay as they are; where it is set up, nothing is given."""
+    place = place_of(tmp_path)
+    opencode = host_of("opencode")
+    theirs = {"CONTENT": '{"model": "a/b", "plugin": ["x"]}', "BROKEN": "{"}
+
+    content = place._replace(environment={"PATH": "", "OPENCODE_CONFIG_CONTENT": theirs["CONTENT"]})
+    broken = place._replace(environment={"PATH": "", "OPENCODE_CONFIG_CONTENT": theirs["BROKEN"]})
+    given = json.loads(opencode.started_with(content, ["opencode"]).environment["OPENCODE_CONFIG_CONTENT"])
+    opencode_as_it_is = opencode.started_with(broken, ["opencode"])
+    opencode.install(place)
+
+    assert given["model"] == "a/b"
+    assert given["plugin"][0] == "x"
+    assert given["plugin"][1].startswith("file:///")
+    assert given["mcp"]["claudemesh"]["command"][-3:] == ["mcp", "--host", "opencode"]
+    assert opencode_as_it_is == (["opencode"], {})
+    assert opencode.started_with(place, ["opencode"]) == (["opencode"], {})
+
+
 def test_untrusted_hooks_of_codex_are_a_problem_that_is_told(tmp_path: Path) -> None:
     """Codex skips them without a word; that they never ran is what shows it."""
     place = place_of(tmp_path)

@@ -104,8 +104,13 @@ class Headless:
 
     def open(self, *options: str) -> Terminal:
         """An interactive session; the caller closes it."""
-        environment = self.environment | {"TERM": "xterm-256color"}
-        return Terminal(self.project, self.project, environment, [str(lab.program(self.host)), *options])
+        return self.open_by([str(lab.program(self.host)), *options])
+
+    def open_by(self, command: list[str], name: str = "terminal") -> Terminal:
+        """A session that a command of ours starts, on a screen of this name."""
+        place = self.machine.home / name
+        place.mkdir(exist_ok=True)
+        return Terminal(place, self.project, self.environment | {"TERM": "xterm-256color"}, command)
 
     def doctor(self) -> str:
         """What `claudemesh doctor` says here."""
@@ -136,10 +141,19 @@ class Headless:
         model = {"name": "Simulated", "tool_call": True, "limit": {"context": 100_000, "output": 4_000}}
         provider = {"npm": "@ai-sdk/openai-compatible", "name": "Simulated", "models": {"simulated": model}}
         options = {"baseURL": f"{self.url}/v1", "apiKey": f"{KEY_PREFIX}opencode"}
-        settings = {"autoupdate": False, "share": "disabled", "permission": {"*": "allow"}}
+        settings = {
+            "$schema": "https://opencode.ai/config.json",
+            "autoupdate": False,
+            "share": "disabled",
+            "permission": {"*": "allow"},
+        }
         settings |= {"model": "simulated/simulated", "small_model": "simulated/simulated"}
         settings |= {"provider": {"simulated": provider | {"options": options}}}
         self._write(".config/opencode/opencode.json", json.dumps(settings))
+        # As after a first start with a network: else it tries for a minute to install what plugins may import.
+        (self.machine.home / ".config/opencode/node_modules").mkdir()
+        listed = {"packages": {"": {"dependencies": {"@opencode-ai/plugin": lab.VERSIONS["opencode"][1]}}}}
+        self._write(".config/opencode/package-lock.json", json.dumps(listed))
 
     def _write(self, name: str, text: str) -> None:
         path = self.machine.home / name

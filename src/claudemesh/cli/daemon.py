@@ -20,6 +20,7 @@ ADAPTERS: Final = {
     "claude-code": "claudemesh.hosts.claude_code:attend",
     "codex": "claudemesh.hosts.codex:attend",
     "gemini": "claudemesh.hosts.processes:attend",
+    "opencode": "claudemesh.hosts.processes:attend",
 }
 """What reaches the running sessions of a host by itself."""
 

@@ -31,8 +31,8 @@ def run(verb: Verb, label: str, tags: tuple[str, ...], mesh: str, command: tuple
 
     Starts the daemon, tells the agent's hooks and server what the session is called, and hands over
     to the command. A host that `claudemesh install` has set up is started as it is; Claude Code that
-    is not set up gets our server and hooks on its command line. With --json, prints the command
-    that it would run.
+    is not set up gets our server and hooks on its command line, opencode our server and plugin in its
+    environment. With --json, prints the command that it would run.
     """
     words, environment = list(command), _environment(verb, label, tags, mesh)
     place = Place.of_environment("user")
@@ -41,7 +41,8 @@ def run(verb: Verb, label: str, tags: tuple[str, ...], mesh: str, command: tuple
         raise UsageError("usage", f"there is no program {words[0]!r} on the PATH")
     name = HOST_OF_PROGRAM.get(Path(words[0]).name)
     if name is not None:
-        words = host_of(name).started_with(place, words)
+        words, given = host_of(name).started_with(place, words)
+        environment |= given
     if verb.as_json:
         verb.write_json({"command": [program, *words[1:]], "environment": environment})
         return

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol
 
 from claudemesh.daemon.config_dir import ConfigDir
@@ -67,6 +68,14 @@ class Change(NamedTuple):
     what: str
 
 
+class Start(NamedTuple):
+    """How a host is started for one run."""
+
+    words: list[str]
+    environment: Mapping[str, str] = MappingProxyType({})
+    """Variables that it gets besides those that are there."""
+
+
 class Host(Protocol):
     """One host."""
 
@@ -94,8 +103,8 @@ class Host(Protocol):
         """Take back what `install` did: byte for byte where nobody has written since, else our entries alone."""
         ...
 
-    def started_with(self, place: Place, words: list[str]) -> list[str]:
-        """The command line that runs the host with everything of ours, whether it is set up or not."""
+    def started_with(self, place: Place, words: list[str]) -> Start:
+        """What runs the host with everything of ours, whether it is set up or not."""
         ...
 
 

@@ -21,6 +21,8 @@ MAX_EVENT_BYTES: Final = 1 << 20
 """Of an event's own JSON object; a tool's output may be in it, and is not needed."""
 WRITTEN: Final = b"\x06"
 """Tells the daemon that the text was written and flushed."""
+NOT_WRITTEN: Final = b"\x15"
+"""Tells it that the text was surely not."""
 KEPT_ENVIRONMENT: Final = (
     "CLAUDE_CODE_ENTRYPOINT",
     "CLAUDE_PID",

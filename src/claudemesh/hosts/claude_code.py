@@ -22,12 +22,13 @@ from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, ConfigDir
 from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, run_program, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, is_set_up, run_program, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of
 from claudemesh.hosts.json_hooks import TOOL, with_hooks, without_hooks
 from claudemesh.hosts.processes import LOOK_EVERY_S, close_if_gone
 from claudemesh.hosts.seen import forget, remember, remembered
 from claudemesh.hosts.settings import Kept, load, save
+from claudemesh.hosts.settling import open_offers, settle
 from claudemesh.hosts.transcripts import findings
 
 if TYPE_CHECKING:
@@ -157,27 +158,14 @@ async def _evidence(session: AgentSession, call: HookCall) -> None:
 
 async def _settle(session: AgentSession, transcript: str, *, withdraws: bool = False) -> bool:
     """Confirm what the model has answered; at the beginning of a session, take back what is not in its record."""
-    found = await _open_offers(session)
+    found = await open_offers(session, NAME)
     if not found or not transcript:
         return not found
     said = await asyncio.to_thread(findings, Path(transcript), set(found.values()))
     if said is None:
         return False
-    await session.confirm([offer for offer, message in found.items() if said[message] == "answered"], "transcript")
-    if withdraws:
-        await session.handed([offer for offer, message in found.items() if said[message] == "present"])
-        await session.withdraw([offer for offer, message in found.items() if said[message] == "absent"])
+    await settle(session, found, said, withdraws=withdraws)
     return True
-
-
-async def _open_offers(session: AgentSession) -> dict[int, str]:
-    """The offers that left no sign yet, with the ids of their messages."""
-    found: dict[int, str] = {}
-    for face, _ in session.faces.values():
-        rows = [row for row in await face.session.offers.open_offers(session.agent) if row.adapter.startswith(NAME)]
-        messages = {one.number: one.id for one in await face.session.offers.load({row.message: None for row in rows})}
-        found |= {row.id: messages[row.message] for row in rows if row.message in messages}
-    return found
 
 
 HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, _end)
@@ -233,12 +221,12 @@ class ClaudeCode:
             save(settings_file(place), without_ours(settings))
         return [Change(path, "our entries removed; everything else is as it was") for path in before]
 
-    def started_with(self, place: Place, words: list[str]) -> list[str]:
+    def started_with(self, place: Place, words: list[str]) -> Start:
         """As it is where it is set up; else with our server and hooks as options."""
         if is_set_up(self, place):
-            return words
+            return Start(words)
         servers = json.dumps({"mcpServers": {SERVER: server_entry(place)}})
-        return [words[0], "--mcp-config", servers, "--settings", json.dumps(with_ours({}, place)), *words[1:]]
+        return Start([words[0], "--mcp-config", servers, "--settings", json.dumps(with_ours({}, place)), *words[1:]])
 
     def _add_server(self, place: Place) -> None:
         present = _server_in(load(server_file(place), _server_by_hand(place)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.logs import log_event
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
 from claudemesh.hosts.processes import attend as watch_process
@@ -163,14 +163,14 @@ class Codex:
             save(hooks_file(place), without_hooks(hooks, NAME))
         return before
 
-    def started_with(self, place: Place, words: list[str]) -> list[str]:
+    def started_with(self, place: Place, words: list[str]) -> Start:
         """As it is where it is set up; else with our server as options: hooks cannot be given for one run."""
         if is_set_up(self, place):
-            return words
+            return Start(words)
         given: list[str] = []
         for key, value in _server(place).items():
             given += ["-c", f"{SERVERS}.{SERVER}.{key}={json.dumps(value)}"]
-        return [words[0], *given, *words[1:]]
+        return Start([words[0], *given, *words[1:]])
 
     def _wanted(self, place: Place) -> list[Change]:
         path, wanted = config_file(place), []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from claudemesh.daemon.agents.moments import Moment, Reach
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, find_program, is_set_up, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
 from claudemesh.hosts.seen import last_hook, remember
@@ -88,9 +88,9 @@ class Gemini:
             save(settings_file(place), _without_ours(settings))
         return [Change(str(settings_file(place)), "our entries removed")]
 
-    def started_with(self, place: Place, words: list[str]) -> list[str]:
+    def started_with(self, place: Place, words: list[str]) -> Start:
         """As it is: Gemini takes no server on its command line."""
-        return words
+        return Start(words)
 
 
 HOST: Final = Gemini()

@@ -17,19 +17,24 @@ from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.ipc import encode_frame
 from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError
+from claudemesh.hosts import calling
 from claudemesh.hosts.processes import host_process
 from claudemesh.hosts.seen import note_hook
+from claudemesh.hosts.transcripts import Finding
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
 
 WRITTEN_WITHIN_S: Final = 10.0
+ATTACH: Final = "Attach"
+"""A plugin inside the host reports a session again: the daemon began anew, or did not hear of it before."""
 _OWN_KEY: Final = re.compile(r"[0-9a-f]{16}\Z")
 """What `claudemesh mcp` calls a session whose host does not tell it an id."""
 TABLES: Final = {
     "claude-code": "claudemesh.hosts.claude_code:HOOKS",
     "codex": "claudemesh.hosts.codex:HOOKS",
     "gemini": "claudemesh.hosts.gemini:HOOKS",
+    "opencode": "claudemesh.hosts.opencode:HOOKS",
 }
 
 
@@ -53,13 +58,16 @@ class HookCall(NamedTuple):
     mesh: str = ""
     surroundings: tuple[tuple[str, str], ...] = ()
     """Variables of the host's environment by which its program is found again."""
+    record: Mapping[str, Finding] | None = None
+    """What the host's record of the conversation holds of our messages, from a hook that can read it."""
 
     @classmethod
     def of_process(cls, args: Mapping[str, Any]) -> "HookCall":
-        """What a hook process passed on."""
-        event, environment = _texts(args.get("event")), _texts(args.get("environment"))
-        pid, parent = environment.get("CLAUDE_PID", ""), args.get("parent")
-        above = host_process(parent) if isinstance(parent, int) else 0
+        """What a hook process passed on, or a plugin inside the host."""
+        given = args.get("event")
+        event, environment = _texts(given), _texts(args.get("environment"))
+        pid = environment.get("CLAUDE_PID", "")
+        is_interactive = isinstance(given, dict) and given.get("is_interactive") is True
         return cls(
             host=str(args.get("host", "")),
             event=event.get("hook_event_name", ""),
@@ -67,12 +75,13 @@ class HookCall(NamedTuple):
             cwd=event.get("cwd", ""),
             transcript=event.get("transcript_path", ""),
             agent=event.get("agent_id", ""),
-            is_interactive=environment.get("CLAUDE_CODE_ENTRYPOINT") == "cli",
-            process=int(pid) if pid.isascii() and pid.isdigit() else above,
+            is_interactive=is_interactive or environment.get("CLAUDE_CODE_ENTRYPOINT") == "cli",
+            process=int(pid) if pid.isascii() and pid.isdigit() else _process(args),
             label=environment.get("CLAUDEMESH_LABEL", ""),
             tags=tuple(filter(None, environment.get("CLAUDEMESH_TAGS", "").split(","))),
             mesh=environment.get("CLAUDEMESH_MESH", ""),
             surroundings=tuple((name, environment.get(name, "")) for name in ("PATH", "HOME", "CODEX_HOME")),
+            record=_record(given),
         )
 
     @classmethod
@@ -100,7 +109,8 @@ class Shown(NamedTuple):
 class HookTable(NamedTuple):
     """What the hooks of one host are: the moments that its events are, and how it takes a text."""
 
-    moments: Mapping[str, Moment]
+    moments: Mapping[str, Moment | None]
+    """None for an event that shows nothing: the session is there, or does something."""
     show: Callable[[HookCall, str], Shown]
     """Called also without a text: some hosts are told something else."""
     evidence: Callable[[AgentSession, HookCall], Any]
@@ -143,8 +153,13 @@ async def attach(
         return
     with contextlib.suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout(WRITTEN_WITHIN_S):
-            if await reader.read(1):
-                await reply.handed()
+            match await reader.read(1):
+                case b"":
+                    pass  # it ended, and nobody knows whether it had written the answer
+                case calling.NOT_WRITTEN:
+                    await reply.withdraw()
+                case _:
+                    await reply.handed()
 
 
 async def answer(daemon: "Daemon", call: HookCall) -> HookReply:
@@ -175,8 +190,10 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
     if call.event == "SessionEnd":
         await _end(daemon, table, call)
         return HookReply()
-    moment = table.moments.get(call.event)
-    if moment is None or (moment == "idle_wake" and not call.is_interactive):
+    if call.event not in table.moments:
+        return HookReply()
+    moment = table.moments[call.event]
+    if moment == "idle_wake" and not call.is_interactive:
         return HookReply()  # a headless session waits for the hook that would wake it, and does not wake
     await _recognise(daemon, call)
     session = await daemon.agents.open(
@@ -187,12 +204,16 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
         mesh=call.mesh,
         tags=call.tags,
         reach=table.reach(call),
+        process=call.process,
     )
-    if moment == "session_start":
+    session.touch()
+    if moment == "session_start" or call.event == ATTACH:
         note_hook(daemon.config, call.host)
         await session.set_reach(table.reach(call))
         table.begin(daemon, call)
     await table.evidence(session, call)
+    if moment is None:
+        return HookReply()
     taken = await session.take(moment, f"{call.host}.{moment}")
     return HookReply(table.show(call, taken.text), taken.ids, session)
 
@@ -205,6 +226,7 @@ async def _recognise(daemon: "Daemon", call: HookCall) -> None:
         one
         for one in daemon.agents.sessions()
         if one.host == call.host and one.cwd == call.cwd and one.reach == "asked" and _OWN_KEY.match(one.key)
+        if one.process in (0, call.process)
     ]
     if len(nameless) == 1:
         await daemon.agents.adopt(nameless[0], call.host, call.session)
@@ -247,3 +269,22 @@ def _texts(found: Any) -> dict[str, str]:
     return (
         {str(name): value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
     )
+
+
+def _process(args: Mapping[str, Any]) -> int:
+    """The host: a plugin inside says which process it is, a hook process who started it."""
+    own, parent = args.get("process"), args.get("parent")
+    if isinstance(own, int):
+        return own
+    return host_process(parent) if isinstance(parent, int) else 0
+
+
+def _record(event: Any) -> Mapping[str, Finding] | None:
+    record = event.get("record") if isinstance(event, dict) else None
+    if not isinstance(record, dict):
+        return None
+    found: dict[str, Finding] = {}
+    for finding in ("present", "answered"):
+        listed = record.get(finding)
+        found |= {one: finding for one in listed if isinstance(one, str)} if isinstance(listed, list) else {}
+    return found
