@@ -359,6 +359,11 @@ def test_opencode_is_given_our_settings_for_one_run_beside_those_it_was_given(tm
     broken = place._replace(environment={"PATH": "", "OPENCODE_CONFIG_CONTENT": theirs["BROKEN"]})
     given = json.loads(opencode.started_with(content, ["opencode"]).environment["OPENCODE_CONFIG_CONTENT"])
     opencode_as_it_is = opencode.started_with(broken, ["opencode"])
+    commented = place.home / ".config" / "opencode" / "opencode.jsonc"
+    commented.parent.mkdir(parents=True)
+    commented.write_text("{ // mine\n}\n")
+    beside_comments = opencode.started_with(place, ["opencode"])
+    commented.unlink()
     opencode.install(place)
 
     assert given["model"] == "a/b"
@@ -366,6 +371,7 @@ def test_opencode_is_given_our_settings_for_one_run_beside_those_it_was_given(tm
     assert given["plugin"][1].startswith("file:///")
     assert given["mcp"]["claudemesh"]["command"][-3:] == ["mcp", "--host", "opencode"]
     assert opencode_as_it_is == (["opencode"], {})
+    assert "claudemesh" in beside_comments.environment["OPENCODE_CONFIG_CONTENT"]
     assert opencode.started_with(place, ["opencode"]) == (["opencode"], {})
 
 

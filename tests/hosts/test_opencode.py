@@ -161,7 +161,7 @@ def test_without_our_plugin_a_message_comes_when_the_agent_asks(
 
 
 def test_a_message_is_shown_once_across_rungs(mesh: Mesh, models: SimulatedModels, terminal: Terminal) -> None:
-    """Woken by it, asking for it, prompted after it, and after compaction: it stands in the conversation once."""
+    """Woken by it, asking for what there is, prompted after it: it stands in the conversation once."""
     models.scripts["opencode"] = lambda _body, number: (
         [Call(INBOX, {})] if number in (1, 3) else [Say(f"reply {number}")]
     )

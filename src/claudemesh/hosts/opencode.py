@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
-from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, version_of
+from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, Unwritable, find_program, version_of
 from claudemesh.hosts.hooks import ATTACH, HookCall, HookTable, Shown
 from claudemesh.hosts.seen import forget, remember
 from claudemesh.hosts.settings import Kept, load, save, with_server, without_server, write
@@ -95,7 +95,7 @@ class OpenCode:
         program = find_program(place, "opencode")
         version = version_of(place, program) if program else ""
         is_there = _has_server(place) and plugin_file(place).exists()
-        problems = (OUTDATED,) if is_there and self.changes(place) else ()
+        problems = (OUTDATED,) if is_there and _bytes(plugin_file(place)) != PLUGIN.read_bytes() else ()
         return Probe(program, version, version in MEASURED_VERSIONS, is_there, "wakeable", problems)
 
     def changes(self, place: Place) -> list[Change]:
@@ -141,11 +141,18 @@ class OpenCode:
     def started_with(self, place: Place, words: list[str]) -> Start:
         """As it is where it is set up; else with server and plugin as settings for one run."""
         settings = _given(place)
-        if settings is None or (_has_server(place) and plugin_file(place).exists()):
+        if settings is None or self._is_there(place):
             return Start(words)
         content = with_server(settings, "mcp", _server(place))
         content["plugin"] = [*content.get("plugin", []), PLUGIN.as_uri()]
         return Start(words, {CONTENT: json.dumps(content)})
+
+    def _is_there(self, place: Place) -> bool:
+        """Whether everything is set up; where the plugin is, settings that we cannot read have the server, too."""
+        try:
+            return plugin_file(place).exists() and _has_server(place)
+        except Unwritable:
+            return True
 
     def _present(self, place: Place) -> list[Change]:
         present = []

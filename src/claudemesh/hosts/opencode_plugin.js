@@ -24,7 +24,11 @@ const BLOCK = /^--- message ([0-9A-Za-z-]+)$/gm // a body stands behind `| `, an
 const IS_HEADLESS = process.argv.slice(2).includes("run") // it ends with the turn: nothing can be added to that, nor wake it
 
 export const Claudemesh = async ({ client, directory }) => {
-  const daemon = new Daemon(realpathSync(directory))
+  const cwd = realpathSync(directory)
+  const running = (globalThis[Symbol.for("claudemesh.opencode")] ??= new Set())
+  if (running.has(cwd)) return {} // set up for the user and in the project, too: one of them is enough
+  running.add(cwd)
+  const daemon = new Daemon(cwd)
   const sessions = new Map() // our sessions by opencode's id; subagents are none
   const parents = new Map() // "" for a session that no other one started
   const fresh = new Set() // made in this process: they have no past
@@ -90,7 +94,10 @@ export const Claudemesh = async ({ client, directory }) => {
       }),
     "tool.execute.after": ({ sessionID }, output) =>
       safely(() => sessions.get(sessionID)?.tell("PostToolUse", (text, ids) => addOutput(output, text, ids))),
-    dispose: () => safely(() => Promise.all([ended, ...[...sessions.values()].map(end)])),
+    dispose: () => {
+      running.delete(cwd)
+      return safely(() => Promise.all([ended, ...[...sessions.values()].map(end)]))
+    },
   }
 }
 
