@@ -44,7 +44,7 @@ class Mesh(NamedTuple):
     def send(self, text: str, *options: str, to: str = "bob.desktop") -> str:
         """Alice writes; returns the id once it is at the other machine."""
         answer = self.alice.ok("send", to, text, "--wait", "delivered", *options)
-        assert answer["stage"] == "delivered"
+        assert answer["stage"] in ("delivered", "offered", "read")  # a session that wakes may be as fast as we are
         return str(answer["id"])
 
     def stages(self, message_id: str) -> list[str]:

@@ -277,11 +277,11 @@ def test_two_sessions_in_one_directory_are_told_apart(
     mesh: Mesh, models: SimulatedModels, host: Headless, terminal: Terminal
 ) -> None:
     """Each is woken by what is addressed to it alone, and its tools speak for it alone."""
-    prompts = {"first": "opencode", "second": "opencode-2"}
+    labels, names = ["opencode", "opencode-2"], ["first", "second"]
 
     def script(body: Body, number: int) -> list[Block]:
         text = models.of("opencode")[-1].text
-        mine = next(name for name in prompts if f"I am the {name}" in text)
+        mine = next(name for name in names if f"I am the {name}" in text)
         if "| who are you?" in text and body["messages"][-1]["role"] != "tool":
             return [Call(SEND, {"to": "alice.laptop", "text": mine})]
         return [Say(f"reply of {mine}")]
@@ -290,18 +290,18 @@ def test_two_sessions_in_one_directory_are_told_apart(
     other = host.open_by([str(lab.program("opencode"))], "second")
     try:
         other.wait_for("Ask anything", WITHIN_S)
-        terminal.type("I am the first")
-        terminal.wait_for("reply of first", WITHIN_S)
-        other.type("I am the second")
-        other.wait_for("reply of second", WITHIN_S)
-        wait_until(lambda: sorted(sessions(mesh)) == sorted(prompts.values()), f"both are there: {sessions(mesh)}")
-        for name, label in prompts.items():
+        for screen, name in ((terminal, "first"), (other, "second")):
+            screen.type(f"I am the {name}")
+            screen.wait_for(f"reply of {name}", WITHIN_S)
+        wait_until(lambda: sorted(sessions(mesh)) == labels, f"both are there: {sessions(mesh)}")
+        for number, label in enumerate(labels, 1):
             mesh.send("who are you?", to=f"bob.desktop/{label}")
-            wait_until(lambda name=name: name in told(mesh), f"{name} answers", WITHIN_S)  # type: ignore[misc]
+            wait_until(lambda number=number: len(told(mesh)) == number, f"{label} answers", WITHIN_S)  # type: ignore[misc]
+            assert list(told(mesh).values())[-1] == label
     finally:
         other.close()
 
-    assert told(mesh) == prompts
+    assert sorted(told(mesh)) == names
 
 
 def told(mesh: Mesh) -> dict[str, str]:
