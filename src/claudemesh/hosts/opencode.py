@@ -116,13 +116,10 @@ class OpenCode:
         if kept.exists:
             self.uninstall(place)
         path = settings_file(place)
-        kept.keep([path, plugin_file(place)])
-        try:
+        with kept.changing([path, plugin_file(place)]):
             settings = load(path, _by_hand(place)) or {"$schema": SCHEMA}
             save(path, with_server(settings, "mcp", _server(place)))
             write(plugin_file(place), PLUGIN.read_bytes())
-        finally:
-            kept.seal()
         return wanted
 
     def uninstall(self, place: Place) -> list[Change]:
