@@ -3,6 +3,9 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +24,14 @@ from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_
 MANY = 300
 """More than a broker leases to one link at a time."""
 SILENCE_MS = 3_000
+CHECK_S = 2
+CHECK = f"""
+from claudemesh.peer.credentials import find_credentials
+find_credentials("the detectors are loaded now")
+print("checking", flush=True)
+print(find_credentials("an honest line\\n" * 5_000, {CHECK_S}))
+"""
+"""Takes about half a second of its own."""
 
 
 @contextmanager
@@ -46,6 +57,19 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokerPr
     monkeypatch.setattr(limits, "HANDSHAKE_TIMEOUT_MS", SILENCE_MS)
     with start_broker(tmp_path, "--limit", f"presence_lease_ms={SILENCE_MS}") as running:
         yield running
+
+
+def test_a_process_that_slept_while_it_checked_a_text_finds_nothing_in_it() -> None:
+    """Only time that the check itself takes counts: an honest message is not held because a laptop was closed."""
+    checking = [sys.executable, "-c", CHECK]
+    with subprocess.Popen(checking, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "checking\n"
+        with frozen(process.pid):
+            time.sleep(CHECK_S * 1.5)
+        findings, _ = process.communicate()
+
+    assert findings == "()\n"
 
 
 async def test_peers_give_up_a_broker_that_is_silent_and_lose_nothing(broker: BrokerProcess, tmp_path: Path) -> None:
