@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from claudemesh.broker.heart import Heart, unix_millis
 from claudemesh.broker.logs import open_log
 from claudemesh.broker.store.sqlite import SqliteStore
@@ -51,3 +53,14 @@ def test_a_slow_answer_that_contradicts_what_is_known_is_taken() -> None:
     told(one, OFF_MS + 60_000, took_s=2.0)
 
     assert abs(off_ms(one) - OFF_MS - 60_000) <= 2
+
+
+@pytest.mark.parametrize("minutes", [10, -10])
+def test_setting_the_machines_clock_does_not_move_it(monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+    """Not even until the next beat: what a node dates and leases meanwhile is by the store's time."""
+    one, true = heart(), time.time_ns
+    told(one, OFF_MS, took_s=0.002)
+
+    monkeypatch.setattr(time, "time_ns", lambda: true() + minutes * 60_000_000_000)
+
+    assert abs(one.clock() - true() // 1_000_000 - OFF_MS) < 5_000

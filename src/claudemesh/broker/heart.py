@@ -36,14 +36,15 @@ class Heart:
         self._alone = alone
         self._node: Node | None = None
         self._links: Iterator[int] = iter(())
-        self._offset_ms = 0
+        self._began_at = unix_millis() - _passed_ms()
+        """The store's clock less the time that has passed: setting this machine's clock moves nothing."""
         self._error_ms = float("inf")
-        """By which the offset may be wrong, when it was set."""
+        """By which that may be wrong, when it was set."""
         self._beat_at = self._set_at = 0.0
 
     def clock(self) -> UnixMillis:
         """The time, by the store's clock."""
-        return UnixMillis(time.time_ns() // 1_000_000 + self._offset_ms)
+        return UnixMillis(self._began_at + _passed_ms())
 
     def next_link(self) -> LinkId:
         """The number of a link that opens now."""
@@ -95,8 +96,9 @@ class Heart:
         beat = await self._store.beat(node.id, lapse_ms)
         self._beat_at = time.monotonic()
         self._set_clock(beat.at, sent_at, self._beat_at)
-        if abs(self._offset_ms) > _CLOCK_OFF_MS:
-            self._log.warning("clock_off", milliseconds=self._offset_ms)
+        ahead_ms = self.clock() - unix_millis()
+        if abs(ahead_ms) > _CLOCK_OFF_MS:
+            self._log.warning("clock_off", milliseconds=ahead_ms)
         return beat.is_alive, beat.buried
 
     def _set_clock(self, at: UnixMillis, asked_at: float, answered_at: float) -> None:
@@ -107,7 +109,11 @@ class Heart:
             asked_at, answered_at: Seconds of the monotonic clock; the second is now.
         """
         error_ms = (answered_at - asked_at) * 500
-        offset_ms = int(at - unix_millis() + error_ms)
+        began_at = int(at - _passed_ms() + error_ms)
         known_to_ms = self._error_ms + (answered_at - self._set_at) * _DRIFT_MS_PER_S
-        if error_ms <= known_to_ms or abs(offset_ms - self._offset_ms) > error_ms + known_to_ms:
-            self._offset_ms, self._error_ms, self._set_at = offset_ms, error_ms, answered_at
+        if error_ms <= known_to_ms or abs(began_at - self._began_at) > error_ms + known_to_ms:
+            self._began_at, self._error_ms, self._set_at = began_at, error_ms, answered_at
+
+
+def _passed_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
