@@ -177,7 +177,7 @@ class World:
         self.broker = broker
         self.clock = broker.clock
         self.directory = directory
-        self.runtime = Runtime(now=self.clock, tempo=TEMPO)
+        self.runtime = Runtime(now=self.clock, uptime=self.clock, tempo=TEMPO)
         self.victims: list[Victim] = []
         self.owner = WireMember("alice", self.clock)
         self.held: HeldMesh = broker.hold([self.owner.genesis(broker.key.public, recovery)])

@@ -68,6 +68,17 @@ async def next_message(peer: Peer) -> Received:
     raise AssertionError("the peer was closed")
 
 
+class Clock:
+    """A clock that can be set while a peer goes by it."""
+
+    def __init__(self, minutes: int = 0) -> None:
+        self.minutes_ahead = minutes
+
+    @property
+    def runtime(self) -> Runtime:
+        return Runtime(now=lambda: UnixMillis(wall_clock() + self.minutes_ahead * MINUTE_MS), tempo=IMPATIENT)
+
+
 def shifted(minutes: int) -> Runtime:
     """A clock that is so many minutes ahead (or behind, when negative)."""
-    return Runtime(now=lambda: UnixMillis(wall_clock() + minutes * MINUTE_MS), tempo=IMPATIENT)
+    return Clock(minutes).runtime

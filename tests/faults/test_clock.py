@@ -1,5 +1,6 @@
 """A machine with a wrong clock: no link while it is wrong, nothing lost, and all goes on when it is set."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from claudemesh.broker.app import Broker, Listen, Settings
 from claudemesh.errors import HandshakeRefused, Unreachable
 from claudemesh.protocol.delivery import Stage
-from tests.faults.peers import Homes, enrol, link_down, next_message, opened, shifted
+from tests.faults.peers import Clock, Homes, enrol, link_down, next_message, opened, shifted
 
 
 @pytest.fixture
@@ -46,6 +47,43 @@ async def test_a_wrong_clock_keeps_the_link_closed_and_loses_nothing(homes: Home
             assert [one.text for one in received] == ["while your clock was wrong", "my clock was wrong"]
             for sender, sent in ((alice, to_bob), (bob, to_alice)):
                 await sender.wait_for(sent.id, Stage.DELIVERED)
+
+
+@pytest.mark.parametrize("minutes", [20, 6, -6, -20])
+async def test_a_clock_that_is_set_while_the_link_is_open_loses_nothing(homes: Homes, minutes: int) -> None:
+    """Nothing is sealed or judged by a time that the broker has not compared with its own."""
+    clock = Clock()
+    async with opened(homes.alice) as alice, opened(homes.bob, clock.runtime) as bob:
+        await asyncio.gather(alice.wait_connected(), bob.wait_connected())
+        down = asyncio.create_task(link_down(bob))
+        await asyncio.sleep(0)
+        clock.minutes_ahead = minutes
+        to_bob = await alice.send("bob.box", "while your clock was wrong")
+        to_alice = await bob.send("alice.box", "my clock was wrong")
+        await alice.wait_for(to_bob.id, Stage.ACCEPTED)
+        assert "clock" in (await down).detail
+        with pytest.raises(Unreachable, match="clock"):
+            await bob.wait_connected(1)
+
+        clock.minutes_ahead = 0
+
+        for sender, sent in ((alice, to_bob), (bob, to_alice)):
+            await sender.wait_for(sent.id, Stage.DELIVERED)
+        assert (await alice.quarantine(), await bob.quarantine()) == ([], [])
+
+
+@pytest.mark.parametrize("minutes", [20, -20])
+async def test_a_peer_that_began_with_a_wrong_clock_connects_when_it_is_set(homes: Homes, minutes: int) -> None:
+    """As a computer without a battery for its clock does: no restart is needed, and its session is dated anew."""
+    clock = Clock(minutes)
+    async with opened(homes.alice) as alice, opened(homes.bob, clock.runtime) as bob:
+        sent = await bob.send("alice.box", "from the wrong time")
+        assert (await link_down(bob)).code == "clock"
+
+        clock.minutes_ahead = 0
+
+        await bob.wait_for(sent.id, Stage.DELIVERED)
+        assert await alice.quarantine() == []
 
 
 async def test_the_refusal_says_which_clock_to_set_and_by_how_much(homes: Homes) -> None:

@@ -18,6 +18,7 @@ from claudemesh.peer.journal import membership as membership_rows
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect, Line
+from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.names import NameBook
 from claudemesh.peer.outbox_writer import OutboxWriter
@@ -162,10 +163,22 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
     presence = PresenceView(membership, hub, runtime)
     tracker = Tracker(hub)
     inspector = Inspector(membership, cards, keyring, sessions)
-    outgoing = Outgoing(membership, cards, presence, keyring, sessions, attesting, journal, tracker, runtime)
+    clock = LinkClock(runtime)
+    outgoing = Outgoing(membership, cards, presence, keyring, sessions, attesting, journal, tracker, clock, runtime)
     channels, incoming = assemble_channels(
         Foundation(
-            membership, cards, keyring, sessions, attesting, journal, tracker, hub, runtime, inspector, outgoing.wake
+            membership,
+            cards,
+            keyring,
+            sessions,
+            attesting,
+            journal,
+            tracker,
+            hub,
+            clock,
+            runtime,
+            inspector,
+            outgoing.wake,
         )
     )
     names = NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake)
@@ -189,6 +202,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         channels.posting,
         hub,
         connect,
+        clock,
         runtime,
         _NO_HOOKS,
     )

@@ -18,6 +18,7 @@ from claudemesh.peer.journal import epochs as epoch_rows
 from claudemesh.peer.judging import Judge
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
+from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.post_receiving import PostInspector
 from claudemesh.peer.posting import Posting
@@ -106,6 +107,7 @@ class Foundation:
     journal: Journal
     tracker: Tracker
     hub: Hub
+    clock: LinkClock
     runtime: Runtime
     inspector: Inspector
     outbox_changed: Callable[[], None]
@@ -116,7 +118,7 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
     epochs = Epochs(on.membership, on.cards, on.keyring, on.journal, on.hub, on.runtime)
     repairs = Repairs(on.membership, epochs, on.journal, on.runtime)
     inspector = PostInspector(on.membership, on.cards, epochs)
-    judge = Judge(on.inspector, inspector, epochs, repairs, on.membership, on.hub, on.runtime)
+    judge = Judge(on.inspector, inspector, epochs, repairs, on.membership, on.hub, on.clock, on.runtime)
     incoming = Incoming(
         judge,
         epochs,
@@ -132,7 +134,16 @@ def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
         on.membership, on.cards, on.keyring, on.sessions, on.attesting, epochs, incoming, on.journal, on.runtime
     )
     posting = Posting(
-        on.membership, on.keyring, on.sessions, on.attesting, epochs, rotator, on.journal, on.tracker, on.runtime
+        on.membership,
+        on.keyring,
+        on.sessions,
+        on.attesting,
+        epochs,
+        rotator,
+        on.journal,
+        on.tracker,
+        on.clock,
+        on.runtime,
     )
 
     def outbox_changed() -> None:

@@ -22,6 +22,7 @@ from claudemesh.peer.events import Hub
 from claudemesh.peer.grants import Allow, Refuse
 from claudemesh.peer.journal.epochs import ParkedDraft
 from claudemesh.peer.journal.outbox import Draft
+from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.post_receiving import Keyless, PostInspector, Stream
 from claudemesh.peer.receiving import Authentic, Forked, Held, Inspector, Missing, Repeated
@@ -94,6 +95,7 @@ class Judge:
         repairs: Repairs,
         membership: Membership,
         hub: Hub,
+        clock: LinkClock,
         runtime: Runtime,
     ) -> None:
         self._inspector = inspector
@@ -102,6 +104,7 @@ class Judge:
         self._repairs = repairs
         self._membership = membership
         self._hub = hub
+        self._clock = clock
         self._runtime = runtime
         self.reactions = Reactions()
         self.broker = BrokerId("")
@@ -202,7 +205,7 @@ class Judge:
         cards_fetched: bool,
     ) -> Verdict:
         attestation, statement = known
-        now = self._runtime.now()
+        now = self._clock.now()
         verdict: Verdict
         if isinstance(message, Send):
             verdict = self._inspector.inspect(

@@ -20,6 +20,7 @@ from claudemesh.peer.journal import Journal, keys, outbox
 from claudemesh.peer.journal.outbox import OutboxRow, SealedRow
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
+from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.pacing import Pace
 from claudemesh.peer.presence import PresenceView
@@ -71,6 +72,7 @@ class Outgoing:
         attesting: Attesting,
         journal: Journal,
         tracker: Tracker,
+        clock: LinkClock,
         runtime: Runtime,
     ) -> None:
         self._membership = membership
@@ -81,6 +83,7 @@ class Outgoing:
         self._attesting = attesting
         self._journal = journal
         self._tracker = tracker
+        self._clock = clock
         self._runtime = runtime
         self._broker = BrokerId("")
         self._flights: dict[tuple[str, str], Flight] = {}
@@ -239,7 +242,7 @@ class Outgoing:
         if flight.session is not session or flight.counter == 0:
             flight.session, flight.counter = session, session.next_counter(row.peer)
         to = self._destination(row)
-        frame = seal_row(row, sender, session, to, flight.counter, self._runtime.entropy(24), self._runtime.now())
+        frame = seal_row(row, sender, session, to, flight.counter, self._runtime.entropy(24), self._clock.now())
         flight.row = row._replace(envelope=frame, attestation=session.attestation.digest, counter=flight.counter)
 
     def _destination(self, row: OutboxRow) -> Destination:

@@ -20,6 +20,7 @@ from claudemesh.peer.journal import Journal, keys, posts
 from claudemesh.peer.journal.posts import PostRow, SealedPost
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
+from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.pacing import Pace
 from claudemesh.peer.post_sealing import seal_post
@@ -67,6 +68,7 @@ class Posting:
         rotator: Rotator,
         journal: Journal,
         tracker: Tracker,
+        clock: LinkClock,
         runtime: Runtime,
     ) -> None:
         self._membership = membership
@@ -77,6 +79,7 @@ class Posting:
         self._rotator = rotator
         self._journal = journal
         self._tracker = tracker
+        self._clock = clock
         self._runtime = runtime
         self._broker = BrokerId("")
         self._flights: dict[MessageId, PostFlight] = {}
@@ -222,7 +225,7 @@ class Posting:
         session = self._sessions.get(row.session) or self._sessions.main
         if flight.session is not session or flight.counter == 0:
             flight.session, flight.counter = session, session.next_counter(row.channel)
-        now = self._runtime.now()
+        now = self._clock.now()
         frame = seal_post(row, sender, session, epoch, flight.counter, self._runtime.entropy(24), now)
         flight.row = row._replace(
             envelope=frame, attestation=session.attestation.digest, counter=flight.counter, epoch=epoch.id

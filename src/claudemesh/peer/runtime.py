@@ -15,6 +15,11 @@ def wall_clock() -> UnixMillis:
     return UnixMillis(time.time_ns() // 1_000_000)
 
 
+def passed_ms() -> int:
+    """Milliseconds that have passed since some moment, however the clock is set."""
+    return time.monotonic_ns() // 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Tempo:
     """Intervals of a peer; the defaults are those of docs/spec/limits.md, tests shorten them."""
@@ -38,6 +43,8 @@ class Runtime:
     """Injected once where a peer is composed."""
 
     now: Callable[[], UnixMillis] = wall_clock
+    uptime: Callable[[], int] = passed_ms
+    """Milliseconds; never set."""
     entropy: Callable[[int], bytes] = os.urandom
     jitter: Callable[[], float] = random.random
     """From 0 to 1; spreads reconnects of many peers, no secret depends on it."""

@@ -11,6 +11,7 @@ from claudemesh.crypto.identity import CAPABILITIES, Attestation, SessionKeys
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.peer.runtime import Runtime
+from claudemesh.protocol import limits
 from claudemesh.protocol.messages import Status
 from claudemesh.types import ChannelId, MeshId, PeerId, SessionId, UnixMillis
 
@@ -43,9 +44,9 @@ class Session:
         return number
 
     def renewal_due(self, now: UnixMillis) -> bool:
-        """Whether less than a quarter of the attestation's lifetime is left."""
-        lifetime = self.attestation.expires_at - self.attestation.issued_at
-        return now > self.attestation.expires_at - lifetime // 4
+        """Whether less than a quarter of the attestation's lifetime is left, or a clock that was wrong has dated it."""
+        issued_at, expires_at = self.attestation.issued_at, self.attestation.expires_at
+        return now > expires_at - (expires_at - issued_at) // 4 or issued_at > now + limits.HANDSHAKE_SKEW_MS
 
 
 class Sessions:

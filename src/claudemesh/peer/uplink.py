@@ -22,6 +22,7 @@ from claudemesh.peer.events import Hub
 from claudemesh.peer.incoming import Incoming
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Connect, Line, dial
+from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.outgoing import Outgoing
 from claudemesh.peer.posting import Posting
@@ -51,6 +52,7 @@ _log = logging.getLogger(__name__)
 MAX_NEWS: Final = 1_024
 """Announcements that wait to be applied; what is beyond that is fetched by a sync instead."""
 FIRST_LOG_TIMEOUT_S: Final = 10.0
+CLOCK_WATCH_S: Final = 1.0
 MOVE_GRACE_S: Final = 35.0
 """How long to stay with a broker that the mesh has left, while it hands out what it holds."""
 
@@ -81,6 +83,7 @@ class Uplink:
         posting: Posting,
         hub: Hub,
         connect: Connect,
+        clock: LinkClock,
         runtime: Runtime,
         hooks: UplinkHooks,
     ) -> None:
@@ -95,6 +98,7 @@ class Uplink:
         self._posting = posting
         self._hub = hub
         self._connect = connect
+        self._clock = clock
         self._runtime = runtime
         self.hooks = hooks
         self._line: Line | None = None
@@ -224,6 +228,7 @@ class Uplink:
         return await self._hello()
 
     async def _hello(self) -> tuple[Line, Opened]:
+        self._clock.begin_link()
         session, roster = self._sessions.main, self._membership.roster
         if session.renewal_due(self._runtime.now()):
             session = self._sessions.renew(session)
@@ -255,6 +260,7 @@ class Uplink:
             group.create_task(self._outgoing.run(line))
             group.create_task(self.hooks.serve(line))
             group.create_task(self._leave_after_move(line))
+            group.create_task(self._watch_clock())
             self._line, self.down = line, None
             self._ready.set()
             self._hub.publish(events.LinkUp(self.url, opened.queued))
@@ -353,6 +359,12 @@ class Uplink:
             await self._moved.wait()
         await asyncio.sleep(MOVE_GRACE_S)
         raise Unreachable("link_lost", "moved")
+
+    async def _watch_clock(self) -> None:
+        """When the clock was set, the next link compares it anew, also where nothing is sent or received."""
+        while True:
+            await asyncio.sleep(CLOCK_WATCH_S)
+            self._clock.now()
 
     def _retry_in_ms(self, attempt: int, error: Exception) -> int:
         """Full jitter: many peers of one broker do not come back at the same moment."""
