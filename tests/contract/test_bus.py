@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from claudemesh.broker.bus import nats as nats_bus
 from claudemesh.broker.bus.base import (
     AnyHint,
     Bus,
@@ -37,6 +38,7 @@ HINTS: list[AnyHint] = [
     Gone(),
 ]
 PATIENCE_S = 10.0
+ATTEMPTS_PER_HOUR = 3_600
 
 Cut = Callable[[], Awaitable[None]]
 
@@ -161,7 +163,7 @@ async def test_what_was_published_before_close_arrives(wires: Wires) -> None:
 
 
 async def test_a_node_opens_without_a_server_and_connects_when_there_is_one() -> None:
-    """NATS may come up last, or be gone for an hour."""
+    """NATS may come up last."""
     server = NatsServer()
     first, second = (Listener(NatsBus(server.url, BROKER)) for _ in range(2))
     for one in (first, second):
@@ -178,6 +180,40 @@ async def test_a_node_opens_without_a_server_and_connects_when_there_is_one() ->
     for one in (first, second):
         await one.bus.close()
     await server.kill()
+
+
+async def test_a_server_that_was_gone_for_an_hour_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of attempts, one after the other without the second between: none is the last, and nothing piles up."""
+    monkeypatch.setattr(nats_bus, "RECONNECT_AFTER_S", 0)
+    attempts = 0
+
+    async def gone(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.transport.abort()
+
+    async with nats_server() as server:
+        first, second = (Listener(NatsBus(server.url, BROKER)) for _ in range(2))
+        await first.bus.open(first.heard.append)
+        await connected(first.bus)
+        tasks = len(asyncio.all_tasks())
+        await server.kill()
+        async with await asyncio.start_server(gone, "127.0.0.1", server.port):
+            while attempts < ATTEMPTS_PER_HOUR:
+                first.bus.publish(Moved(MESH))
+                await asyncio.sleep(0.01)
+        grown = len(asyncio.all_tasks()) - tasks
+
+        await server.start()
+        await connected(first.bus)
+        await second.bus.open(second.heard.append)
+        await connected(second.bus)
+        first.bus.publish(Scheduled())
+
+        assert await second.hears(1) == [Scheduled()]
+        assert grown <= 2
+        for one in (first, second):
+            await one.bus.close()
 
 
 async def test_a_server_that_refused_a_node_for_a_while_gets_it_back() -> None:
