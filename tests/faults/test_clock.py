@@ -74,15 +74,17 @@ async def test_a_clock_that_is_set_while_the_link_is_open_loses_nothing(homes: H
 
 @pytest.mark.parametrize("minutes", [20, -20])
 async def test_a_peer_that_began_with_a_wrong_clock_connects_when_it_is_set(homes: Homes, minutes: int) -> None:
-    """As a computer without a battery for its clock does: no restart is needed, and its session is dated anew."""
+    """As a computer without a battery for its clock does: no restart is needed, and its sessions are dated anew."""
     clock = Clock(minutes)
     async with opened(homes.alice) as alice, opened(homes.bob, clock.runtime) as bob:
-        sent = await bob.send("alice.box", "from the wrong time")
+        session = await bob.open_session("work")
+        sent = await bob.send("alice.box", "from the wrong time"), await session.send("alice.box", "and an agent")
         assert (await link_down(bob)).code == "clock"
 
         clock.minutes_ahead = 0
 
-        await bob.wait_for(sent.id, Stage.DELIVERED)
+        for one in sent:
+            await bob.wait_for(one.id, Stage.DELIVERED)
         assert await alice.quarantine() == []
 
 

@@ -45,6 +45,13 @@ class Attesting:
         await line.request(Attest(rid=0, st=session.statement, status=session.status), Ok)
         self._keep(session)
 
+    async def introduce(self, line: Line) -> None:
+        """Publish the agents' sessions on a new link; those whose time is over, or not yet begun, are attested anew."""
+        for session in self._sessions.agents():
+            if session.renewal_due(self._runtime.now()):
+                self._sessions.renew(session)
+            await self.publish(line, session)
+
     async def announce(self, line: Line, session: Session) -> None:
         """Publish a session that was opened now; one that the broker cannot take yet is published before it speaks."""
         try:

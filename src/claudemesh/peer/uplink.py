@@ -281,8 +281,7 @@ class Uplink:
     async def _introduce(self, line: Line) -> None:
         """Publish what the others need to know of this peer: its card, and the sessions under it."""
         await self._cards.publish(line)
-        for session in self._sessions.agents():
-            await self._attesting.publish(line, session)
+        await self._attesting.introduce(line)
 
     async def end_session(self, session: SessionId) -> None:
         """Take a session out of presence, if there is a link."""
