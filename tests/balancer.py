@@ -5,6 +5,11 @@ from asyncio import StreamReader, StreamWriter
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+CONNECTS_WITHIN_S: Final = 1.0
+"""A node that is cut off does not say so."""
+LOOPBACK: Final = "127.0.0.1"
 
 
 class Balancer:
@@ -12,6 +17,9 @@ class Balancer:
 
     def __init__(self) -> None:
         self.ports: list[int] = []
+        """Of the nodes."""
+        self.addresses: dict[int, str] = {}
+        """By port, of nodes that are not on loopback."""
         self.port = 0
         self.open: Counter[int] = Counter()
         """Connections by node."""
@@ -40,8 +48,9 @@ class Balancer:
         """One connection of a client."""
         for port in sorted(self.ports, key=self.open.__getitem__):
             try:
-                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
+                async with asyncio.timeout(CONNECTS_WITHIN_S):
+                    far_reader, far_writer = await asyncio.open_connection(self.addresses.get(port, LOOPBACK), port)
+            except OSError:  # a timeout is one
                 continue
             self.open[port] += 1
             self._writers |= {writer, far_writer}

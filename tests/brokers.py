@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -38,29 +39,47 @@ async def serving(directory: Path, *, limits: dict[str, int] | None = None, **ch
 class BrokerProcess:
     """`claudemesh broker` as a process of its own."""
 
-    def __init__(self, directory: Path, *arguments: str, port: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        port: int = 0,
+        address: str = "127.0.0.1",
+        within: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`within` is what to put before its command; `environment` adds variables."""
         self._directory = directory
         self._arguments = arguments
+        self._within = within
+        self._environment = None if environment is None else os.environ | environment
+        self.address = address
         self.port = port
         self.process: Process | None = None
         self.url = ""
+
+    @property
+    def log(self) -> Path:
+        return self._directory / "broker.log"
 
     async def start(self) -> Self:
         """Start, and wait until it listens; after a restart on the same port."""
         command = "from claudemesh.cli.broker import broker; broker()"
         self.process = await asyncio.create_subprocess_exec(
+            *self._within,
             sys.executable,
             "-c",
             command,
             "--listen",
-            f"127.0.0.1:{self.port}",
+            f"{self.address}:{self.port}",
             "--database",
             f"sqlite:///{self._directory / 'broker.db'}",
             "--log-file",
-            str(self._directory / "broker.log"),
+            str(self.log),
             "--json",
             *self._arguments,
             stdout=asyncio.subprocess.PIPE,
+            env=self._environment,
         )
         assert self.process.stdout is not None
         async with asyncio.timeout(30):

@@ -15,13 +15,14 @@ STARTED_WITHIN_S = 20
 class NatsServer:
     """One `nats-server` without persistence."""
 
-    def __init__(self) -> None:
-        self.port = _free_port()
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.address = address
+        self.port = _free_port(address)
         self._process: Process | None = None
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.address}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -32,7 +33,7 @@ class NatsServer:
         """Start it, on the same port each time; returns when it takes connections."""
         program = Path(sys.executable).parent / "nats-server"
         self._process = await asyncio.create_subprocess_exec(
-            program, "-a", "127.0.0.1", "-p", str(self.port), *options, stdout=DEVNULL, stderr=DEVNULL
+            program, "-a", self.address, "-p", str(self.port), *options, stdout=DEVNULL, stderr=DEVNULL
         )
         async with asyncio.timeout(STARTED_WITHIN_S):
             while not await self._answers():  # noqa: ASYNC110
@@ -56,7 +57,7 @@ class NatsServer:
 
     async def _answers(self) -> bool:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            _, writer = await asyncio.open_connection(self.address, self.port)
         except OSError:
             return False
         writer.close()
@@ -64,9 +65,9 @@ class NatsServer:
 
 
 @asynccontextmanager
-async def nats_server() -> AsyncIterator[NatsServer]:
+async def nats_server(address: str = "127.0.0.1") -> AsyncIterator[NatsServer]:
     """A server that runs, and is gone afterwards."""
-    server = NatsServer()
+    server = NatsServer(address)
     await server.start()
     try:
         yield server
@@ -74,8 +75,8 @@ async def nats_server() -> AsyncIterator[NatsServer]:
         await server.kill()
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -49,6 +49,15 @@ class PostgresServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended by itself, as it does when it cannot write its log."""
+        return self._process is not None and self._process.poll() is None
+
+    def refused_for_space(self) -> int:
+        """How often its log says that its disk was full."""
+        return (self.directory / "log").read_text(errors="replace").count("No space left on device")
+
     def initialise(self) -> None:
         """Make the cluster."""
         args = ("-D", self.directory / "data", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -105,9 +114,14 @@ class PostgresServer:
         """The URL of a database, over the Unix socket."""
         return f"postgresql://{USER}@/{database}?host={self.directory}&port={self.port}"
 
-    def tcp_url(self, url: str) -> str:
+    def tcp_url(self, url: str, address: str = "127.0.0.1") -> str:
         """The same database, over TCP."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{url.partition('@/')[2].partition('?')[0]}"
+        return f"postgresql://{USER}@{address}:{self.port}/{url.partition('@/')[2].partition('?')[0]}"
+
+    def trust(self, network: str) -> None:
+        """Let everybody of a network in, from the next start on."""
+        with (self.directory / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} trust\n")
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run one statement as an operator would with psql; `database` is a name or URL. Returns its rows."""
@@ -151,6 +165,17 @@ def postgres_server(**options: str) -> Iterator[PostgresServer]:
     Its directory is where temporary files are: their path is short enough for a socket, and others may enter it.
     """
     directory = Path(tempfile.mkdtemp(prefix="claudemesh-pg-"))
+    try:
+        with postgres_server_in(directory, **options) as server:
+            server.start()
+            yield server
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def postgres_server_in(directory: Path, **options: str) -> Iterator[PostgresServer]:
+    """A server with its data in a directory of the caller's, not yet started."""
     user = _unprivileged() if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(directory, user)
@@ -158,14 +183,12 @@ def postgres_server(**options: str) -> Iterator[PostgresServer]:
     server = PostgresServer(directory, user, **options)
     try:
         server.initialise()
-        server.start()
         yield server
     finally:
         if server._process is not None:
             with suppress(ProcessLookupError):
                 os.kill(server.pid, signal.SIGCONT)
             server._end(signal.SIGQUIT)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _unprivileged() -> str:

@@ -55,6 +55,8 @@ class Machine:
 
     home: Path
     config_dir: Path
+    extra: dict[str, str] = field(default_factory=dict)
+    """Environment variables of every program on this machine."""
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def run(self, *args: str, stdin: str = "", timeout_s: float = TIMEOUT_S, **extra: str) -> Result:
@@ -137,7 +139,7 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        return environment(self.home, self.config_dir)
+        return environment(self.home, self.config_dir) | self.extra
 
     @staticmethod
     def command(*args: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 SIZE_MIB: Final = 8
-_CHUNK: Final = bytes(4_096)
+_CHUNKS: Final = (bytes(1 << 20), bytes(4_096))
 
 
 class SmallDisk:
@@ -23,9 +23,10 @@ class SmallDisk:
     def fill(self) -> None:
         """Take every block that is left."""
         with self._ballast.open("ab", buffering=0) as ballast:
-            with pytest.raises(OSError, match="No space left"):  # noqa: PT012
-                while True:
-                    ballast.write(_CHUNK)
+            for chunk in _CHUNKS:
+                with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+                    while True:
+                        ballast.write(chunk)
 
     def free(self) -> None:
         """Give the blocks back."""
@@ -33,11 +34,11 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+def small_disk(tmp_path: Path, size_mib: int = SIZE_MIB) -> Iterator[SmallDisk]:
     """A small file system at `tmp_path/disk`: tmpfs, or where that is not allowed a file with ext4."""
     path = tmp_path / "disk"
     path.mkdir(mode=0o700)
-    _mount(path, tmp_path / "disk.image")
+    _mount(path, tmp_path / "disk.image", size_mib)
     try:
         path.chmod(0o700)
         yield SmallDisk(path)
@@ -45,12 +46,12 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
-def _mount(path: Path, image: Path) -> None:
-    tried = _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m,mode=0700", "tmpfs", str(path))
+def _mount(path: Path, image: Path, size_mib: int) -> None:
+    tried = _run("mount", "-t", "tmpfs", "-o", f"size={size_mib}m,mode=0700", "tmpfs", str(path))
     if tried.returncode == 0:
         return
     with image.open("wb") as file:
-        file.truncate(SIZE_MIB << 20)
+        file.truncate(size_mib << 20)
     for command in (("mkfs.ext4", "-q", "-m", "0", str(image)), ("mount", "-o", "loop", str(image), str(path))):
         done = _run(*command)
         if done.returncode != 0:
