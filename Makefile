@@ -29,7 +29,7 @@ test-hosts: bootstrap  ## Install the real agent programs into build/hosts-lab a
 
 test-all: export FAULTS ?= 1000
 test-all: export CLAUDEMESH_SIMULATION_RUNS ?= 1000
-test-all: bootstrap  ## Run those, the tests against real agent hosts, five times the kills, ten times the simulations
+test-all: bootstrap  ## Run those, 1,000 faults, ten times the simulations, and the tests against real agent hosts
 	@$(PYTEST) tests --ignore=tests/bench --ignore=tests/hosts $(ARGS)
 	@$(BIN)/python -m tests.hosts
 

@@ -1,164 +1,140 @@
-"""A cluster of real processes with users on it, and everything that can be done to it."""
+"""A cluster of real processes with users on it: each node a computer of its own, each user a clock and a disk.
+
+Nodes are in network namespaces, with a cable each to their clients, their database and their bus. Users reach them by
+one name, through a middle that can misbehave and a balancer.
+"""
 
 import asyncio
 import random
+import shutil
 import signal
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.balancer import Balancer, balancer
 from tests.brokers import BrokerProcess
+from tests.faults.clocks import Clock
 from tests.faults.life import USERS, enrol
-from tests.faults.victims import DaemonVictim, start, wait_ready
+from tests.faults.middle import Middle, middle
+from tests.faults.networks import Cable, inside, namespace, network, require_namespaces
+from tests.faults.small_disk import SmallDisk, small_disk
+from tests.faults.victims import DaemonVictim, start
 from tests.nats_server import NatsServer, nats_server
-from tests.postgres import PostgresServer
-from tests.processes import machine
+from tests.postgres import PostgresServer, postgres_server_in
+from tests.processes import Machine
 
 NODES: Final = 2
+FIRST_PORT: Final = 7_901
+NETWORKS: Final = ("clients", "database", "bus")
+USER_DISK_MIB: Final = 384
+POSTGRES_DISK_MIB: Final = 512
+POSTGRES_OPTIONS: Final = {"max_wal_size": "96MB", "min_wal_size": "32MB"}
 STARTS: Final = 100
-MOST_DOWN_S: Final = 2.0
-MOST_FROZEN_S: Final = 4.5
-"""Beyond the three seconds after which the other nodes bury one that does not beat."""
+LOG_CHARACTERS: Final = 3_000
+QUEUED: Final = "SELECT peer_id, lease, count(*) FROM queued GROUP BY peer_id, lease"
+IGNORED_LIMITS: Final = ("failed_handshakes_per_minute=100000",)
+"""All users come from one address, and a broken middle breaks handshakes all the time."""
 
 
-class ClusterWorld:
-    """Nodes behind one name, their PostgreSQL and NATS, and three users' daemons."""
+class Node(NamedTuple):
+    """One node, what connects it, and its machine's clock."""
 
-    def __init__(
-        self, directory: Path, postgres: PostgresServer, nats: NatsServer, front: Balancer, rng: random.Random
-    ) -> None:
-        self.postgres = postgres
-        self.database = postgres.database()
-        self.nats = nats
-        self.front = front
-        self.nodes: list[BrokerProcess] = []
-        self.daemons: dict[str, DaemonVictim] = {}
-        self.members: dict[str, str] = {}
-        self.done: Counter[str] = Counter()
-        """Faults by kind."""
-        self._directory = directory
-        self._rng = rng
-        self._busy: set[str] = set()
-        self._menu: dict[str, Callable[[], Awaitable[None]]] = {
-            "node killed": self._kill_node,
-            "node frozen": self._freeze_node,
-            "node stopped": self._stop_node,
-            "postgres killed": self._kill_postgres,
-            "postgres frozen": self._freeze_postgres,
-            "nats killed": self._kill_nats,
-            "nats frozen": self._freeze_nats,
-            "links cut": self._cut_links,
-            "network silent": self._silence,
-            "daemon killed": self._kill_daemon,
-        }
+    process: BrokerProcess
+    cables: dict[str, Cable]
+    """By network."""
+    clock: Clock
 
-    async def begin(self, stack: ExitStack) -> None:
-        """Start the nodes, then the daemons, and let everybody join one mesh."""
-        for number in range(NODES):
-            self.nodes.append(await self._new_node(number).start())
-            self.front.ports.append(self.nodes[-1].port)
-        machines = {user: stack.enter_context(machine(self._directory, user)) for user in USERS}
-        self.daemons = {user: DaemonVictim(one, user) for user, one in machines.items()}
-        for daemon in self.daemons.values():
-            daemon.machine.config_dir.mkdir(mode=0o700)
-            await asyncio.to_thread(start, daemon)
-            stack.callback(daemon.kill)
-        await asyncio.to_thread(enrol, machines, self.front.url)
-        for user, one in machines.items():
-            self.members[user] = (await asyncio.to_thread(one.ok, "whoami"))["identities"][0]["peer"]
 
-    async def fault(self) -> None:
-        """Do one thing that goes wrong, to something that is whole; returns when it is mended."""
-        kinds = [kind for kind in self._menu if kind.split(" ", 1)[0] not in self._busy]
-        kind = self._rng.choice(kinds)
-        victim = kind.split(" ", 1)[0]
-        self._busy.add(victim)
-        self.done[kind] += 1
-        try:
-            await self._menu[kind]()
-        finally:
-            self._busy.discard(victim)
+class User(NamedTuple):
+    """One user's daemon, and the clock and disk of its machine."""
 
-    async def close(self) -> None:
-        """End the nodes, frozen ones too."""
-        for node in self.nodes:
-            if node.process is not None and node.process.returncode is None:
-                node.process.send_signal(signal.SIGCONT)
-                await node.kill()
+    daemon: DaemonVictim
+    clock: Clock
+    disk: SmallDisk
 
-    # What can go wrong
 
-    async def _kill_node(self) -> None:
-        node = self._rng.choice(self.nodes)
-        await node.kill()
-        await asyncio.sleep(self._rng.uniform(0, MOST_DOWN_S))
-        await _keep_running(node)
+class Postgres(NamedTuple):
+    """The database's server and its disk."""
 
-    async def _stop_node(self) -> None:
-        """As a rolling restart does."""
-        node = self._rng.choice(self.nodes)
-        assert await node.terminate() == 0
-        await _keep_running(node)
+    server: PostgresServer
+    disk: SmallDisk
 
-    async def _freeze_node(self) -> None:
-        node = self._rng.choice(self.nodes)
-        assert node.process is not None
-        node.process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(self._rng.uniform(0.2, MOST_FROZEN_S))
-        node.process.send_signal(signal.SIGCONT)
 
-    async def _kill_postgres(self) -> None:
-        await asyncio.to_thread(self.postgres.kill)
-        await asyncio.sleep(self._rng.uniform(0, MOST_DOWN_S))
-        await asyncio.to_thread(self.postgres.start)
+class ClusterWorld(NamedTuple):
+    """Everything that can go wrong."""
 
-    async def _freeze_postgres(self) -> None:
-        await asyncio.to_thread(self.postgres.freeze)
-        await asyncio.sleep(self._rng.uniform(0.2, MOST_FROZEN_S))
-        await asyncio.to_thread(self.postgres.thaw)
+    nodes: list[Node]
+    users: dict[str, User]
+    members: dict[str, str]
+    """Peer keys by user."""
+    postgres: Postgres
+    database: str
+    nats: NatsServer
+    front: Balancer
+    middle: Middle
 
-    async def _kill_nats(self) -> None:
-        await self.nats.kill()
-        await asyncio.sleep(self._rng.uniform(0, MOST_DOWN_S))
-        await self.nats.start()
+    @property
+    def daemons(self) -> dict[str, DaemonVictim]:
+        return {name: user.daemon for name, user in self.users.items()}
 
-    async def _freeze_nats(self) -> None:
-        self.nats.freeze()
-        await asyncio.sleep(self._rng.uniform(0.2, MOST_FROZEN_S))
-        self.nats.thaw()
+    @property
+    def clocks(self) -> dict[str, Clock]:
+        return {name: user.clock for name, user in self.users.items()}
 
-    async def _cut_links(self) -> None:
-        self.front.cut()
-        await asyncio.sleep(self._rng.uniform(0, 0.5))
+    def diagnosis(self) -> str:
+        """What everybody says about its state, for whoever looks why it does not heal."""
+        files = [node.process.log for node in self.nodes]
+        files += [daemon.machine.config_dir / "daemon.log" for daemon in self.daemons.values()]
+        logs = [f"{file}:\n{file.read_text()[-LOG_CHARACTERS:]}" for file in files if file.exists()]
+        doctors = [daemon.machine.run("doctor").stdout for daemon in self.daemons.values()]
+        queries = ("TABLE nodes", "TABLE presence", QUEUED)
+        tables = [f"{query}:\n{self.postgres.server.sql(query, self.database)}" for query in queries]
+        return "\n".join((*logs, *doctors, *tables))
 
-    async def _silence(self) -> None:
-        self.front.hush()
-        await asyncio.sleep(self._rng.uniform(0.2, MOST_DOWN_S))
-        self.front.carry()
+    def buried(self) -> int:
+        """How often a node that lived was buried by the others, and joined anew."""
+        logs = (node.process.log.read_text() for node in self.nodes)
+        return sum(log.count("node_buried") for log in logs)
 
-    async def _kill_daemon(self) -> None:
-        daemon = self._rng.choice(list(self.daemons.values()))
-        await asyncio.to_thread(daemon.kill)
-        await asyncio.sleep(self._rng.uniform(0, MOST_DOWN_S))
-        daemon.spawn()
-        await asyncio.to_thread(wait_ready, daemon)
 
-    def _new_node(self, number: int) -> BrokerProcess:
-        directory = self._directory / f"node-{number}"
-        directory.mkdir()
-        key = self._directory / "broker.key"
-        return BrokerProcess(
-            directory,
-            *("--database", self.postgres.tcp_url(self.database), "--bus", self.nats.url, "--key", str(key)),
-            *("--origin", self.front.url, "--limit", "failed_handshakes_per_minute=10000", "--log-level", "warning"),
+@asynccontextmanager
+async def cluster_world(directory: Path, rng: random.Random) -> AsyncIterator[ClusterWorld]:
+    """A cluster in which everybody knows everybody."""
+    require_namespaces()
+    async with AsyncExitStack() as stack:
+        networks = {name: stack.enter_context(network()) for name in NETWORKS}
+        postgres = stack.enter_context(_postgres(networks["database"].address))
+        nats = await stack.enter_async_context(nats_server(networks["bus"].address))
+        front = await stack.enter_async_context(balancer())
+        broken = await stack.enter_async_context(middle(front.url, rng))
+        database = postgres.server.database()
+        shared = (
+            *("--database", postgres.server.tcp_url(database, networks["database"].address), "--bus", nats.url),
+            *("--key", str(directory / "broker.key"), "--origin", broken.url, "--log-level", "warning"),
+            *(part for limit in IGNORED_LIMITS for part in ("--limit", limit)),
         )
+        nodes: list[Node] = []
+        for number in range(NODES):
+            name = stack.enter_context(namespace(number))
+            cables = {kind: one.connect(name, kind) for kind, one in networks.items()}
+            node = _node(directory / f"node-{number}", FIRST_PORT + number, name, cables, shared)
+            nodes.append(node)
+            stack.push_async_callback(_end, node.process)
+            await node.process.start()
+            front.ports.append(node.process.port)
+            front.addresses[node.process.port] = node.process.address
+        users = {name: stack.enter_context(_user(directory / name, name)) for name in USERS}
+        machines = {name: user.daemon.machine for name, user in users.items()}
+        await asyncio.to_thread(enrol, machines, broken.url)
+        members = {name: one.ok("whoami")["identities"][0]["peer"] for name, one in machines.items()}
+        yield ClusterWorld(nodes, users, members, postgres, database, nats, front, broken)
 
 
-async def _keep_running(node: BrokerProcess) -> None:
+async def keep_running(node: BrokerProcess) -> None:
     """As a service manager does: a node that finds no database ends, and is started again."""
     for _ in range(STARTS):
         with suppress(JSONDecodeError):  # it has ended without a word on its standard output
@@ -168,14 +144,49 @@ async def _keep_running(node: BrokerProcess) -> None:
     raise AssertionError("the node does not start")
 
 
-@asynccontextmanager
-async def cluster_world(directory: Path, postgres: PostgresServer, rng: random.Random) -> AsyncIterator[ClusterWorld]:
-    """A cluster in which everybody knows everybody."""
-    async with AsyncExitStack() as stack:
-        nats = await stack.enter_async_context(nats_server())
-        front = await stack.enter_async_context(balancer())
-        daemons = stack.enter_context(ExitStack())
-        world = ClusterWorld(directory, postgres, nats, front, rng)
-        stack.push_async_callback(world.close)
-        await world.begin(daemons)
-        yield world
+@contextmanager
+def _postgres(address: str) -> Iterator[Postgres]:
+    directory = Path(tempfile.mkdtemp(prefix="claudemesh-pg-"))
+    directory.chmod(0o755)
+    try:
+        with small_disk(directory, POSTGRES_DISK_MIB) as disk:
+            options = POSTGRES_OPTIONS | {"listen_addresses": f"127.0.0.1,{address}"}
+            with postgres_server_in(disk.path, **options) as server:
+                server.trust(f"{address}/24")
+                server.start()
+                yield Postgres(server, disk)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _user(home: Path, name: str) -> Iterator[User]:
+    home.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        disk, clock = stack.enter_context(small_disk(home, USER_DISK_MIB)), Clock(home / "clock")
+        one = Machine(home, disk.path / "config", clock.environment)
+        one.config_dir.mkdir(mode=0o700)
+        daemon = DaemonVictim(one, name)
+        start(daemon)
+        stack.callback(daemon.kill)
+        yield User(daemon, clock, disk)
+
+
+def _node(directory: Path, port: int, name: str, cables: dict[str, Cable], options: tuple[str, ...]) -> Node:
+    directory.mkdir()
+    clock = Clock(directory / "clock")
+    process = BrokerProcess(
+        directory,
+        *options,
+        port=port,
+        address=cables["clients"].address,
+        within=inside(name),
+        environment=clock.environment,
+    )
+    return Node(process, cables, clock)
+
+
+async def _end(node: BrokerProcess) -> None:
+    if node.process is not None and node.process.returncode is None:
+        node.process.send_signal(signal.SIGCONT)
+        await node.kill()

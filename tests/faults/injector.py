@@ -35,6 +35,7 @@ class Faults:
         self._lock = threading.Lock()
         self.moments: Counter[str] = Counter()
         """Kills by victim and moment."""
+        self.kinds: Counter[str] = Counter()
         self.over = threading.Event()
 
     def take(self) -> bool:
@@ -49,10 +50,7 @@ class Faults:
         """A kill has happened."""
         with self._lock:
             self.moments[f"{victim} {moment}"] += 1
-
-    @property
-    def count(self) -> int:
-        return self.moments.total()
+            self.kinds["lone broker killed" if victim == "broker" else "daemon killed"] += 1
 
 
 class Injector:

@@ -165,8 +165,10 @@ class Journal:
     ) -> tuple[int, str]:
         assert signer == self.roster.broker
         statements.verify_bytes(signer, "accept", content, signature.hex())
-        [row] = [row for row in json.loads(content)["r"] if (row["id"], row["to"]) == (message_id, peer)]
-        return row["n"], row["h"]
+        # A frame that came twice is answered twice, perhaps in one statement: by the same row.
+        rows = [row for row in json.loads(content)["r"] if (row["id"], row["to"]) == (message_id, peer)]
+        [row] = {(row["n"], row["h"]) for row in rows}
+        return row
 
     def _read_roster(self) -> Roster:
         return replay_roster(raw for (raw,) in self._rows("SELECT entry FROM roster_entries ORDER BY seq"))

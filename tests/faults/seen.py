@@ -35,6 +35,10 @@ class Letter:
     reply_to: str = ""
     answered: bool = False
     """The daemon has said at least once that the message is durable."""
+    refused: bool = False
+    """The daemon has said that nothing took effect."""
+    cut_off: bool = False
+    """A request to send it had no answer."""
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
     furthest: int = -1
 
@@ -84,6 +88,16 @@ class Seen:
             self._check_order(letter, steps, shown)
             for event in {stage for stage, _ in steps} & set(EVENTS):
                 self._happened(event)
+
+    def refused(self, letter_id: str) -> None:
+        """The sender's daemon said that it did not take the message."""
+        with self._lock:
+            self.letters[letter_id].refused = True
+
+    def cut_off(self, letter_id: str) -> None:
+        """The sender's daemon did not answer."""
+        with self._lock:
+            self.letters[letter_id].cut_off = True
 
     def open_session(self) -> int:
         """An agent begins to watch: a session of its own."""

@@ -23,7 +23,9 @@ SIGNS: Final = 0.5
 """Share of the messages for which an agent signs that a model has them."""
 ANSWERS: Final = 0.1
 """Share of the messages that an agent answers."""
-ASKED_AT_ONCE: Final = 40
+ASKED_AT_ONCE: Final = 10
+ASKS_EVERY_S: Final = 0.1
+"""More would keep the daemons from their work."""
 
 
 class Citizen:
@@ -53,14 +55,27 @@ class Citizen:
         raise NotImplementedError
 
     def ask(self, op: str, args: dict[str, Any]) -> dict[str, Any] | None:
-        """One request; None when the connection was cut before the answer."""
+        """One request; None when the connection was cut before the answer, or the disk was full."""
         try:
             if self._client is None:
                 self._client = self.daemon.client()
             return self._client.call(op, args)
+        except AnsweredError as error:
+            if (error.error["code"], error.error["took_effect"]) != ("disk", "nothing"):
+                raise
+            self.refused(args)
+            time.sleep(PAUSE_S)
+            return None
         except LocalError:
+            self.cut_off(args)
             self.hang_up()
             return None
+
+    def refused(self, args: dict[str, Any]) -> None:
+        """A request was answered: nothing of it took effect."""
+
+    def cut_off(self, args: dict[str, Any]) -> None:
+        """A request had no answer."""
 
     def insist(self, op: str, args: dict[str, Any]) -> dict[str, Any] | None:
         """Repeat a request until it is answered; None when the test ends before."""
@@ -118,6 +133,12 @@ class Sender(Citizen):
             witness = {"queued": "sender", "accepted": "broker"}.get(answer["stage"], "peer")
             self.seen.told(letter, [("queued", "sender"), (answer["stage"], witness)], answer["stage"])
 
+    def refused(self, args: dict[str, Any]) -> None:
+        self.seen.refused(args["id"])
+
+    def cut_off(self, args: dict[str, Any]) -> None:
+        self.seen.cut_off(args["id"])
+
 
 class Asker(Citizen):
     """A user who looks again and again how far the own messages have come."""
@@ -125,11 +146,11 @@ class Asker(Citizen):
     def live(self) -> None:
         while not self.stop.is_set():
             mine = [one for one in self.seen.unfinished() if one.sender == self.daemon.name]
-            for letter in mine[:ASKED_AT_ONCE]:
+            for letter in self.rng.sample(mine, min(ASKED_AT_ONCE, len(mine))):
                 if self.stop.is_set():
                     break
                 self.look(letter)
-            time.sleep(PAUSE_S)
+            time.sleep(ASKS_EVERY_S)
 
     def look(self, letter: Letter) -> None:
         """Ask for one message's timeline."""
@@ -153,6 +174,10 @@ class Agent(Citizen):
             try:
                 with self.daemon.client(timeout_s=None) as watch:
                     self._follow(watch)
+            except AnsweredError as error:
+                if error.error["code"] != "disk":
+                    raise
+                time.sleep(PAUSE_S)
             except LocalError:
                 time.sleep(PAUSE_S)
 

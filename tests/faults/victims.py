@@ -109,6 +109,11 @@ class DaemonVictim:
     def output(self) -> Path:
         return self.machine.home / "daemon.output"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def spawn(self) -> None:
         with self.output.open("ab") as output:
             self._ready = False
