@@ -18,6 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from tests.processes import is_alive, wait_until
+
 USER: Final = "claudemesh"
 STARTED_WITHIN_S: Final = 60
 _UNPRIVILEGED: Final = ("postgres", "nobody")
@@ -49,11 +51,6 @@ class PostgresServer:
         assert self._process is not None
         return self._process.pid
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it has not ended by itself, as it does when it cannot write its log."""
-        return self._process is not None and self._process.poll() is None
-
     def refused_for_space(self) -> int:
         """How often its log says that its disk was full."""
         return (self.directory / "log").read_text(errors="replace").count("No space left on device")
@@ -78,14 +75,29 @@ class PostgresServer:
             assert self._process.poll() is None, (self.directory / "log").read_text()[-2_000:]
             time.sleep(0.05)
 
+    def keep_running(self) -> None:
+        """Start it again if it has ended by itself, as it does when it cannot write its log; returns when it serves."""
+        ends_at = time.monotonic() + STARTED_WITHIN_S
+        while not self._answers():
+            assert time.monotonic() < ends_at, (self.directory / "log").read_text()[-2_000:]
+            if self._process is None or self._process.poll() is not None:
+                self.start()
+            time.sleep(0.1)
+
     def stop(self) -> None:
         """Stop it as its operator would: connections are ended."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL, for the server and each of its processes, in the middle of whatever they do."""
+        """SIGKILL, for the server and each of its processes, in the middle of whatever they do.
+
+        Returns when all are gone: as long as one holds the server's memory, it does not start again.
+        """
+        os.kill(self.pid, signal.SIGSTOP)  # it makes no more of them
+        processes = self.processes()
         self._signal(signal.SIGKILL)
         self._end(signal.SIGKILL)
+        wait_until(lambda: not any(is_alive(pid) for pid in processes), "every process of PostgreSQL is gone")
 
     def processes(self) -> list[int]:
         """The server's processes but the first."""

@@ -131,7 +131,7 @@ class Machine:
         """kill -9, as a crash or a power cut would."""
         pid = self.daemon_pid()
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not _is_alive(pid), "the daemon is gone")
+        wait_until(lambda: not is_alive(pid), "the daemon is gone")
 
     def daemon_pid(self) -> int:
         """The daemon's process, as it recorded it."""
@@ -246,7 +246,8 @@ def wait_until(condition: Any, what: str, within_s: float = _STARTED_WITHIN_S) -
         time.sleep(0.05)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs, or could go on."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -174,8 +174,7 @@ class Menu:
         await asyncio.to_thread(disk.fill)
         await self._wait(FULL_S)
         disk.free()
-        if not server.is_running:
-            await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.keep_running)
 
     async def _kill_nats(self) -> None:
         await self._world.nats.kill()
