@@ -53,8 +53,8 @@ class Batch:
     fan_outs: Sequence[PendingFanOut] = ()
     acks: Acks = field(default_factory=dict)
     """Deleted in the same commit."""
-    rows: int = 0
-    """How many rows of mailboxes it was admitted as."""
+    since: float | None = None
+    """When the first envelope of it was admitted, by `time.perf_counter`; None where there is none."""
 
     def __bool__(self) -> bool:
         return bool(self.letters or self.fan_outs or self.acks)
@@ -114,9 +114,10 @@ class Commits:
             self._delete(batch.acks, now), self._append(letters, now), self._fan_out(batch.fan_outs, quotas, now)
         )
         self._metrics.commits += 1
-        took_s = time.perf_counter() - started
-        self._metrics.commit_seconds += took_s
-        self._shedding.committed(batch.rows, took_s)
+        ended = time.perf_counter()
+        self._metrics.commit_seconds += ended - started
+        if batch.since is not None:
+            self._shedding.committed(ended - batch.since)
         return Committed(stored, fanned_out, undeleted)
 
     def answer(self, committed: Committed) -> None:

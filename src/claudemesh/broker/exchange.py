@@ -5,6 +5,7 @@ next one, and its answers and pushes are written when that has returned.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -54,6 +55,7 @@ class Exchange:
         self._fan_outs: list[PendingFanOut] = []
         self._pending_rows = 0
         self._committing_rows = 0
+        self._pending_since: float | None = None
         self._pending_bytes = 0
         self._acks: Acks = {}
         self._wake = asyncio.Event()
@@ -147,10 +149,11 @@ class Exchange:
                 self._wake.clear()
                 self._idle.set()
                 await self._wake.wait()
-            batch = Batch(self._pending, self._fan_outs, self._acks, self._pending_rows)
+            batch = Batch(self._pending, self._fan_outs, self._acks, self._pending_since)
             self._pending, self._fan_outs, self._acks = [], [], {}
             self._committing_rows = self._pending_rows
             self._pending_rows = self._pending_bytes = 0
+            self._pending_since = None
             writing = asyncio.ensure_future(self._commits.store(batch)) if batch else None
             if finished:
                 for _ in range(_TURNS_TO_BEGIN):
@@ -212,17 +215,21 @@ class Exchange:
             lease=None if leased is None else leased.id,
         )
         link.unanswered += 1
-        self._pending_rows += 1
-        self._pending_bytes += size
         self._pending.append(Pending(link, mesh, mailbox, submission, known, leased, message.rs))
-        self._rouse()
+        self._count(1, size)
 
     def _enqueue_fan_out(self, pending: PendingFanOut, recipients: int) -> None:
         if pending.kind == "post":
             pending.link.unanswered += 1
-        self._pending_rows += max(1, recipients)
-        self._pending_bytes += pending.size
         self._fan_outs.append(pending)
+        self._count(max(1, recipients), pending.size)
+
+    def _count(self, rows: int, size: int) -> None:
+        """Something more waits for its commit."""
+        self._pending_rows += rows
+        self._pending_bytes += size
+        if self._pending_since is None:
+            self._pending_since = time.perf_counter()
         self._rouse()
 
     def _rouse(self) -> None:
