@@ -59,8 +59,8 @@ def test_a_region_grows_with_its_sessions_and_a_cell_does_not() -> None:
     """That is what cells are for: no part of one has to hold more because there are others."""
     small, large = (scale.needed(Load(sessions=count), Cell(), COSTS) for count in (1_000_000, 10_000_000))
 
-    assert 9 <= large.cells / small.cells <= 11
-    assert large.sessions_per_cell <= 1.1 * small.sessions_per_cell
+    assert 10 * (small.cells - 1) < large.cells <= 10 * small.cells, "a part of a cell counts as one"
+    assert large.sessions_per_cell <= 1_000_000 / (small.cells - 1), "one cell fewer could not hold the small region"
 
 
 def test_the_first_limit_is_the_resource_that_was_made_dear() -> None:
