@@ -98,6 +98,31 @@ def test_gemini_is_shown_what_is_unread(mesh: Mesh, gemini: SimulatedModels) -> 
     mesh.wait_for_stages(message_id, ["offered", "read"])
 
 
+def test_an_interactive_gemini_is_one_session(mesh: Mesh, gemini: SimulatedModels) -> None:
+    """Its hook tells of it before its server is there, which is told no id of the session: the process joins them."""
+    gemini.scripts["gemini"] = lambda _body, number: [
+        Call("mcp_claudemesh_mesh_self", {}) if number == 0 else Say(f"reply {number}")
+    ]
+    host = Headless(mesh.bob, "gemini", gemini.url)
+    host.set_up()
+    terminal = host.open("-m", "gemini-2.5-flash", "--approval-mode", "yolo", "-i", "who are you?")
+    try:
+        wait_until(lambda: len(gemini.requests) == 2, "our server has answered")
+        wait_until(lambda: labels_of_bob(mesh), "what it is called has arrived")
+        labels = labels_of_bob(mesh)
+    finally:
+        terminal.close()
+
+    assert labels == ["gemini"]
+    assert "bob.desktop/gemini" in last_function_response(gemini.requests[1].body)
+
+
+def labels_of_bob(mesh: Mesh) -> list[str]:
+    """How Alice sees Bob's sessions."""
+    (bob,) = [one for one in mesh.alice.ok("peers")["peers"] if one["address"] == "bob.desktop"]
+    return [one["label"] for one in bob["sessions"] if one["label"]]
+
+
 def test_a_message_goes_round_all_four_hosts(tmp_path: Path) -> None:
     """Claude Code → Codex → Gemini CLI → opencode → Claude Code; each adds its name."""
     order = ["claude", "codex", "gemini", "opencode"]

@@ -120,9 +120,9 @@ def test_of_the_environment_what_names_a_session_is_passed_on() -> None:
     assert attach_arguments(Options(), {}, "/tmp")["host"] == "mcp"
 
 
-def test_a_server_that_serves_several_sessions_says_whose_child_it_is() -> None:
-    """By that alone are two opencode in one directory told apart; of other hosts the process is nobody's business."""
-    assert attach_arguments(Options(host="opencode"), {}, "/tmp", 7)["process"] == 7
+def test_a_server_that_is_told_no_session_says_whose_child_it_is() -> None:
+    """By that alone a server and the hooks of one Gemini are joined, and two opencode in one directory told apart."""
+    assert [attach_arguments(Options(host=one), {}, "/tmp", 7)["process"] for one in ("opencode", "gemini")] == [7, 7]
     assert attach_arguments(Options(host="codex"), {}, "/tmp", 7)["process"] == 0
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 _TEXTS: Final = ("--host", "--label", "--mesh")
 _KEY_VARIABLES: Final = {"claude-code": "CLAUDE_CODE_SESSION_ID"}
 """Where a host tells the server its own id of the session."""
-_BY_PROCESS: Final = frozenset({"opencode"})
-"""Hosts that start one server for all sessions of a process; a plugin there says which one is at work."""
+_BY_PROCESS: Final = frozenset({"opencode", "gemini"})
+"""Hosts that tell a server no id of its session. What happens inside of the same process says which one is at work."""
 
 
 class Options(NamedTuple):
