@@ -66,8 +66,13 @@ async def test_offline_members_get_posts_among_their_letters_in_order(broker: Br
     assert [one.q for one in deliveries] == sorted(one.q for one in deliveries)
 
 
-async def test_order_holds_while_posts_and_letters_meet_a_backlog(tmp_path: Path) -> None:
-    """With a window that is always full, from two senders at once: q ascends, and nothing is lost."""
+@pytest.mark.parametrize("turn", range(5))
+async def test_order_holds_while_posts_and_letters_meet_a_backlog(tmp_path: Path, turn: int) -> None:
+    """With a window that is always full, from two senders at once: q ascends, and nothing is lost.
+
+    Several turns: a letter that is submitted just before the posts of the commit under way are given their routes
+    needs luck to be seen.
+    """
     generous = {"unacknowledged_pushes": 8, "messages_burst": 10_000}
     async with serving(tmp_path, limits=generous) as broker:
         owner, friend, other = await wire.mesh_of(broker.url, 3)

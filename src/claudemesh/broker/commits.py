@@ -97,6 +97,8 @@ class Commits:
         self._metrics = metrics
         self._clock = clock
         self._shedding = shedding
+        self.is_routing = False
+        """Fan-outs of the batch that has begun have no routes yet: nothing that comes now may get one before them."""
 
     async def store(self, batch: Batch) -> Committed:
         """Commit one batch; what the store refuses is answered here, the rest is returned."""
@@ -165,9 +167,11 @@ class Commits:
             for _ in range(_ATTEMPTS):
                 expected = self._versions(one.mesh for one in allowed)
                 rows = [self._routes.open(one, quotas) for one in allowed]
+                self.is_routing = False
                 try:
                     answers = await self._store.fan_out(rows, now, expected)
                 except Outdated as outdated:
+                    self.is_routing = True
                     self._undo(allowed)
                     await self._look_again((one.mesh for one in allowed), outdated)
                     allowed, quotas = self._still_allowed(allowed), {}

@@ -152,6 +152,7 @@ class Exchange:
             batch = Batch(self._pending, self._fan_outs, self._acks, self._pending_since)
             self._pending, self._fan_outs, self._acks = [], [], {}
             self._committing_rows = self._pending_rows
+            self._commits.is_routing = bool(batch.fan_outs)
             self._pending_rows = self._pending_bytes = 0
             self._pending_since = None
             writing = asyncio.ensure_future(self._commits.store(batch)) if batch else None
@@ -194,7 +195,9 @@ class Exchange:
         mailbox = mesh.mailbox(PeerId(message.to))
         size = len(frame)
         not_before = UnixMillis(message.nbf) if message.nbf is not None and message.nbf > now else None
-        leased = mailbox.direct(self._grants.buffered_bytes) if not_before is None else None
+        leased = None
+        if not_before is None and not self._commits.is_routing:
+            leased = mailbox.direct(self._grants.buffered_bytes)
         if leased is not None:
             leased.window.reserve(size)
         elif not_before is None:
