@@ -432,6 +432,29 @@ async def test_usage_follows_everything_that_happens(store: Store) -> None:
     assert (await store.mailbox_usage(MESH, ALICE)).rows == 1
 
 
+async def test_the_usage_of_a_mesh_is_that_of_its_mailboxes_together(reopen: Reopen) -> None:
+    """Counted or kept up to date, after any sequence of calls, and without those of other meshes."""
+
+    async def together(store: Store) -> Usage:
+        parts = await store.mailbox_usages(MESH, [ALICE, BOB, CAROL])
+        return Usage(sum(part.rows for part in parts), sum(part.size for part in parts))
+
+    store = await reopen()
+    empty = await store.mesh_usage(MESH)
+    [first, *_] = await store.append([submission(size=300), submission(to=CAROL), submission(expires_at=LATER)], NOW)
+    full, counted = await store.mesh_usage(MESH), await together(store)
+    await store.acknowledge(MESH, BOB, [first.q], NOW)
+    await store.expire(LATER, 10, notice)
+    after, counted_after = await store.mesh_usage(MESH), await together(store)
+
+    store = await reopen()
+
+    assert (empty, full.rows) == (Usage(0, 0), 3)
+    assert (full, after) == (counted, counted_after)
+    assert await store.mesh_usage(MESH) == after
+    assert await store.mesh_usage(OTHER_MESH) == Usage(0, 0)
+
+
 # Rosters
 
 

@@ -331,6 +331,26 @@ async def test_full_mailbox_refuses_and_has_room_again_when_it_is_drained(tmp_pa
     assert refused.retry_after_ms is not None
 
 
+async def test_a_full_mesh_refuses_for_every_mailbox_and_leaves_other_meshes_alone(tmp_path: Path) -> None:
+    """A mesh of many members who stay away must not take the disk from everybody else."""
+    async with serving(tmp_path, limits={"mesh_rows": 4}) as broker:
+        owner, *others = await wire.mesh_of(broker.url, 4)
+        stranger, recipient = await wire.mesh_of(broker.url, 2)
+        async with wire.member(broker.url, owner) as sending:
+            for number in range(4):
+                await sending.submit(owner.envelope(others[number % 2].id))
+            refused = await refusal_of(sending, owner.envelope(others[2].id))
+            async with wire.member(broker.url, stranger) as elsewhere:
+                await elsewhere.submit(stranger.envelope(recipient.id))
+            async with wire.member(broker.url, others[0]) as receiving:
+                await receiving.acknowledge(*await receiving.deliveries(2))
+                await receiving.quiet(messages.Push)
+            await sending.submit(owner.envelope(others[2].id))
+
+    assert refused.code == "mailbox_full"
+    assert refused.retry_after_ms is not None
+
+
 async def test_too_many_messages_are_refused_with_the_time_to_wait(tmp_path: Path) -> None:
     async with serving(tmp_path, limits={"messages_burst": 5, "messages_per_second": 1}) as broker:
         owner, other = await wire.mesh_of(broker.url, 2)

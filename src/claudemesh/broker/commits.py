@@ -211,16 +211,18 @@ class Commits:
         return {}
 
     async def _quotas(self, batch: Batch) -> dict[Mailbox, Quota]:
-        """What there is room for in every mailbox that the batch goes into."""
-        rows, size = self._grants.mailbox_rows, self._grants.mailbox_bytes
+        """What there is room for in every mailbox that the batch goes into, and in its mesh."""
+        grants = self._grants
         quotas: dict[Mailbox, Quota] = {}
         by_mesh: dict[MeshId, list[Mailbox]] = {}
         for mailbox in {letter.mailbox for letter in batch.letters} | mailboxes_of(batch.fan_outs):
             by_mesh.setdefault(mailbox.mesh, []).append(mailbox)
         for mesh, mailboxes in by_mesh.items():
+            all_used = await self._store.mesh_usage(mesh)
+            whole = Quota(grants.mesh_rows - all_used.rows, grants.mesh_bytes - all_used.size)
             usages = await self._store.mailbox_usages(mesh, [mailbox.peer for mailbox in mailboxes])
             for mailbox, used in zip(mailboxes, usages, strict=True):
-                quotas[mailbox] = Quota(rows - used.rows, size - used.size)
+                quotas[mailbox] = Quota(grants.mailbox_rows - used.rows, grants.mailbox_bytes - used.size, whole)
         return quotas
 
     def _within_quota(self, letters: Sequence[Pending], quotas: dict[Mailbox, Quota]) -> list[Pending]:

@@ -25,6 +25,8 @@ class Limits:
     attestations_per_minute: int = 60
     mailbox_rows: int = limits.MAILBOX_ROWS
     mailbox_bytes: int = limits.MAILBOX_BYTES
+    mesh_rows: int = 500_000
+    mesh_bytes: int = 4 << 30
     epoch_interval_ms: int = limits.EPOCH_INTERVAL_MS
     subscriptions_per_peer: int = 1_024
     unacknowledged_pushes: int = limits.MAX_UNACKNOWLEDGED_PUSHES
@@ -116,17 +118,21 @@ class TokenBucket:
 
 
 class Quota:
-    """What one mailbox still has room for, while a batch is put together."""
+    """What one mailbox, or all of a mesh, still has room for, while a batch is put together."""
 
-    __slots__ = ("_bytes", "_rows")
+    __slots__ = ("_bytes", "_rows", "_whole")
 
-    def __init__(self, rows: int, size: int) -> None:
+    def __init__(self, rows: int, size: int, whole: "Quota | None" = None) -> None:
+        """`whole` is what this one is a part of: it has to have room, too."""
         self._rows = rows
         self._bytes = size
+        self._whole = whole
 
     def take(self, size: int) -> bool:
         """Take room for one envelope of `size` bytes; false, and nothing is taken, when there is none."""
         if self._rows < 1 or self._bytes < size:
+            return False
+        if self._whole is not None and not self._whole.take(size):
             return False
         self._rows -= 1
         self._bytes -= size

@@ -193,6 +193,12 @@ class Store(Protocol):
     async def mailbox_usages(self, mesh: MeshId, peers: Sequence[PeerId]) -> list[Usage]:
         """`mailbox_usage` of each of `peers`."""
 
+    async def mesh_usage(self, mesh: MeshId) -> Usage:
+        """What all mailboxes of a mesh hold together, as `mailbox_usage`; from memory as a rule.
+
+        What other nodes have committed is in it after half a minute.
+        """
+
     # Subscriptions
 
     async def subscribe(self, mesh: MeshId, channel: ChannelId, peer: PeerId, wanted: bool | None) -> None:

@@ -178,7 +178,7 @@ class Expired(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """What one mailbox holds."""
+    """What one mailbox, or all of a mesh, holds; a payload that mailboxes share counts in each."""
 
     rows: int
     size: int

@@ -46,7 +46,7 @@ from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.migrating import known_steps, migrate
 from claudemesh.broker.store.postgres.reading import Readers
 from claudemesh.broker.store.postgres.transaction import Transaction
-from claudemesh.broker.store.postgres.usages import Usages
+from claudemesh.broker.store.postgres.usages import COUNT_ALL, Usages
 from claudemesh.broker.store.url import DatabaseUrl
 from claudemesh.errors import LocalError
 from claudemesh.types import ZERO_DIGEST, BrokerId, ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
@@ -219,6 +219,15 @@ class PostgresStore:
             counted = await self._lane.do(partial(self._usages.load, addresses=addresses))
             found.update(zip(missing, counted, strict=True))
         return [usage for peer in peers if (usage := found[peer]) is not None]
+
+    async def mesh_usage(self, mesh: MeshId) -> Usage:
+        """What all mailboxes of a mesh hold; counted beside the lane, which does not wait for it."""
+        known = self._usages.find_mesh(mesh)
+        if known is None:
+            [(rows, size)] = await self._readers.fetch(COUNT_ALL, mesh)
+            known = Usage(rows, size)
+            self._usages.keep_mesh(mesh, known)
+        return known
 
     # Subscriptions
 

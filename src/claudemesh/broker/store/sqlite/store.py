@@ -188,6 +188,13 @@ class SqliteStore:
             found.update(zip(missing, counted, strict=True))
         return [usage for peer in peers if (usage := found[peer]) is not None]
 
+    async def mesh_usage(self, mesh: MeshId) -> Usage:
+        """What all mailboxes of a mesh hold."""
+        known = self._usages.find_mesh(mesh)
+        if known is None:
+            known = await self._database.write(partial(self._usages.load_mesh, mesh=mesh))
+        return known
+
     async def subscribe(self, mesh: MeshId, channel: ChannelId, peer: PeerId, wanted: bool | None) -> None:
         """Keep whether a peer wants the posts of a channel; see `Store.subscribe`."""
         await self._database.write(partial(subscriptions.keep, mesh=mesh, channel=channel, peer=peer, wanted=wanted))

@@ -8,12 +8,17 @@ import msgspec
 
 from claudemesh.broker.store.base import Usage
 from claudemesh.broker.store.sqlite.addresses import Address, Addresses
+from claudemesh.types import MeshId
 
 MAX_CACHED: Final = 50_000
 
 _COUNT: Final = """
     SELECT recipient, count(*), sum(size) FROM mailbox
     WHERE recipient IN (SELECT value FROM json_each(?)) GROUP BY recipient
+"""
+
+_COUNT_ALL: Final = """
+    SELECT count(*), coalesce(sum(size), 0) FROM mailbox WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = ?)
 """
 
 _to_json: Final = msgspec.json.Encoder().encode
@@ -25,14 +30,26 @@ class Usages:
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
         self._known: dict[Address, Usage] = {}
+        self._meshes: dict[MeshId, Usage] = {}
 
     def forget(self) -> None:
         """Drop what is cached: something was undone or deleted."""
         self._known.clear()
+        self._meshes.clear()
 
     def find(self, address: Address) -> Usage | None:
         """What a mailbox holds, if that is known without asking the database. On any thread."""
         return self._known.get(address)
+
+    def find_mesh(self, mesh: MeshId) -> Usage | None:
+        """What all mailboxes of a mesh hold, as `find`."""
+        return self._meshes.get(mesh)
+
+    def load_mesh(self, connection: sqlite3.Connection, mesh: MeshId) -> Usage:
+        """Count what a mesh holds, as `load`."""
+        rows, size = connection.execute(_COUNT_ALL, (mesh,)).fetchone()
+        self._meshes[mesh] = counted = Usage(rows, size)
+        return counted
 
     def load(self, connection: sqlite3.Connection, addresses: Sequence[Address]) -> list[Usage]:
         """Count what mailboxes hold, and keep the counts up to date from now on. For the writer."""
@@ -51,3 +68,6 @@ class Usages:
         usage = self._known.get(address)
         if usage is not None:
             self._known[address] = Usage(usage.rows + rows, usage.size + size)
+        whole = self._meshes.get(address[0])
+        if whole is not None:
+            self._meshes[address[0]] = Usage(whole.rows + rows, whole.size + size)
