@@ -214,7 +214,7 @@ class Refused(ClaudemeshError):
         "stale_roster": "The roster moved on since the message was sealed; it is sealed again.",
         "unknown_mesh": "The broker does not hold this mesh.",
         "unknown_peer": "The recipient is not an active peer of the mesh.",
-        "mailbox_full": "The recipient's mailbox is full: wait until it is online.",
+        "mailbox_full": "Too much waits for the recipient, or for its whole mesh: wait until it is online.",
         "rate_limited": "Too many requests in a short time; it is repeated later.",
         "mesh_creation_closed": "This broker does not let anybody create a mesh: ask its operator.",
         "limit": "A limit of the broker is reached; docs/spec/limits.md names them.",
