@@ -150,10 +150,12 @@ class Headless:
         settings |= {"model": "simulated/simulated", "small_model": "simulated/simulated"}
         settings |= {"provider": {"simulated": provider | {"options": options}}}
         self._write(".config/opencode/opencode.json", json.dumps(settings))
-        # As after a first start with a network: else it tries for a minute to install what plugins may import.
-        (self.machine.home / ".config/opencode/node_modules").mkdir()
+        # As after a first start with a network, here and in the project: else it tries for a minute to install what
+        # plugins may import.
         listed = {"packages": {"": {"dependencies": {"@opencode-ai/plugin": lab.VERSIONS["opencode"][1]}}}}
-        self._write(".config/opencode/package-lock.json", json.dumps(listed))
+        for place in (".config/opencode", f"{self.host}/.opencode"):
+            (self.machine.home / place / "node_modules").mkdir(parents=True)
+            self._write(f"{place}/package-lock.json", json.dumps(listed))
 
     def _write(self, name: str, text: str) -> None:
         path = self.machine.home / name
