@@ -3,7 +3,8 @@
 from collections.abc import Awaitable
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.config import Listen, Settings
+from claudemesh.broker.config import Settings
+from claudemesh.listen import Listen
 from claudemesh.protocol import messages
 from claudemesh.protocol.messages import Message
 from tests.attacks.forgeries import escalations

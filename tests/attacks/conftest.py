@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.config import Listen, Settings
+from claudemesh.broker.config import Settings
 from claudemesh.crypto import primitives
 from claudemesh.crypto.primitives import SigningKey
+from claudemesh.listen import Listen
 from tests.attacks.wire_mesh import WireMesh
 from tests.attacks.worlds import World, world
 

@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.config import Listen, Settings
+from claudemesh.broker.config import Settings
 from claudemesh.crypto import statements
+from claudemesh.listen import Listen
 from claudemesh.protocol import messages
 from claudemesh.protocol.handshake import ChallengeBody, make_claim
 from claudemesh.protocol.limits import DAY_MS, HOUR_MS, MINUTE_MS

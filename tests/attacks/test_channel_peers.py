@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.config import Listen, Settings
+from claudemesh.broker.config import Settings
 from claudemesh.broker.policy import Limits
+from claudemesh.listen import Listen
 from claudemesh.peer.events import CloneSuspected
 from claudemesh.protocol import messages
 from claudemesh.protocol.limits import CHANNELS_PER_PEER, DAY_MS, MAX_ENTRIES_PER_FRAME

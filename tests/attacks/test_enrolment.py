@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.config import Listen, Settings
+from claudemesh.broker.config import Settings
 from claudemesh.crypto import statements
 from claudemesh.crypto.invite import parse_link
+from claudemesh.listen import Listen
 from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol.roster_entry import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from tests.attacks.key_attacks import config_secrets

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.config import Listen, Settings
+from claudemesh.broker.config import Settings
 from claudemesh.crypto import statements
 from claudemesh.crypto.invite import parse_link
 from claudemesh.errors import LinkRefused, Unopenable
+from claudemesh.listen import Listen
 from claudemesh.peer import Runtime
 from claudemesh.peer.events import PeerAdmitted
 from claudemesh.protocol import codec

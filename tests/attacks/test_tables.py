@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.config import Listen, Settings
+from claudemesh.broker.config import Settings
+from claudemesh.listen import Listen
 from claudemesh.protocol import messages
 from claudemesh.protocol.audit_rows import EVENT_TYPES, REASONS
 from tests.attacks.wire_mesh import WireMesh

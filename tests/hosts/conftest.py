@@ -10,7 +10,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.hosts import lab
+from tests.hosts.claude import Claude
 from tests.hosts.compatibility import RESULTS
+from tests.hosts.simulated_anthropic import simulated_anthropic
+from tests.hosts.simulated_models import Say, SimulatedModels
 from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
 
 
@@ -82,3 +85,21 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
         alice = stack.enter_context(machine(tmp_path, "alice"))
         bob = stack.enter_context(machine(tmp_path, "bob"))
         yield two_users(broker, alice, bob)
+
+
+@pytest.fixture
+def models() -> Iterator[SimulatedModels]:
+    """Models that answer every request with its number, unless a test gives them a script."""
+    found = simulated_anthropic(**{"*": lambda _body, number: [Say(f"reply {number}")]})
+    yield found
+    found.close()
+    assert not found.errors
+
+
+@pytest.fixture
+def bob(mesh: Mesh, models: SimulatedModels) -> Iterator[Claude]:
+    """Bob's Claude Code, with claudemesh set up."""
+    claude = Claude.on(mesh.bob, models, "bob")
+    claude.set_up()
+    yield claude
+    claude.close()

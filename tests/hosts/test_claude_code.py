@@ -5,38 +5,17 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.hosts.claude import Claude
 from tests.hosts.conftest import Mesh
-from tests.hosts.simulated_anthropic import last_tool_result, simulated_anthropic
+from tests.hosts.simulated_anthropic import last_tool_result
 from tests.hosts.simulated_models import Block, Body, Call, Request, Say, Script, SimulatedModels, strings
 from tests.processes import wait_until
 
 SEND, ASK, INBOX = (f"mcp__claudemesh__mesh_{name}" for name in ("send", "ask", "inbox"))
 THINKS_AT_MOST_S = 60
 RUNS = 9
-
-
-@pytest.fixture
-def models() -> Iterator[SimulatedModels]:
-    """Models that answer every request with its number, unless a test gives them a script."""
-    found = simulated_anthropic(**{"*": lambda _body, number: [Say(f"reply {number}")]})
-    yield found
-    found.close()
-    assert not found.errors
-
-
-@pytest.fixture
-def bob(mesh: Mesh, models: SimulatedModels) -> Iterator[Claude]:
-    """Bob's Claude Code, with claudemesh set up."""
-    claude = Claude.on(mesh.bob, models, "bob")
-    claude.set_up()
-    yield claude
-    claude.close()
 
 
 def wait_for_requests(models: SimulatedModels, model: str, count: int) -> list[Request]:

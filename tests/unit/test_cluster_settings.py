@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.broker.config import Listen, Settings, parse_database
+from claudemesh.broker.config import Settings, parse_database
 from claudemesh.broker.store.url import DatabaseUrl
 from claudemesh.errors import UsageError
+from claudemesh.listen import Listen
 
 LISTEN, KEY = Listen("127.0.0.1", 0), Path("broker.key")
 SHARED = DatabaseUrl("postgresql://mesh:secret@db/mesh")

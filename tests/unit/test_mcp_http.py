@@ -6,7 +6,8 @@ import pytest
 
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.errors import LocalError, UsageError
-from claudemesh.mcp.http.settings import Address, Settings, options_of_url, session_key
+from claudemesh.listen import Listen
+from claudemesh.mcp.http.settings import Settings, options_of_url, session_key
 from claudemesh.mcp.http.tokens import Tokens, load_tokens, token_file
 from claudemesh.mcp.options import Options
 
@@ -25,9 +26,9 @@ from claudemesh.mcp.options import Options
 )
 def test_an_address_is_read_and_known_to_be_loopback_or_not(text: str, host: str, port: int, is_loopback: bool) -> None:
     """A name of which we cannot know where it leads is not loopback."""
-    address = Address.parse(text)
+    address = Listen.parse(text)
 
-    assert address == Address(host, port)
+    assert address == Listen(host, port)
     assert address.is_loopback is is_loopback
 
 
@@ -35,7 +36,7 @@ def test_an_address_is_read_and_known_to_be_loopback_or_not(text: str, host: str
 def test_what_is_no_address_is_refused(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(UsageError):
-        Address.parse(text)
+        Listen.parse(text)
 
 
 def test_on_loopback_only_its_own_names_are_answered_for() -> None:
@@ -121,4 +122,4 @@ def test_a_file_that_holds_no_token_is_refused(tmp_path: Path, content: str) -> 
 
 
 def _settings(listen: str, **more: object) -> Settings:
-    return Settings(**{"listen": Address.parse(listen), "clients": ("ide",), "options": Options(), **more})  # type: ignore[arg-type]
+    return Settings(**{"listen": Listen.parse(listen), "clients": ("ide",), "options": Options(), **more})  # type: ignore[arg-type]

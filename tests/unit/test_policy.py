@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claudemesh.broker.config import Listen, Origins, Settings
+from claudemesh.broker.config import Origins, Settings
 from claudemesh.broker.policy import MAX_BUCKETS, AddressPolicy, Buckets, Limits, Quota, TokenBucket
 from claudemesh.errors import UsageError
+from claudemesh.listen import Listen
 from claudemesh.types import UnixMillis
 
 T0 = UnixMillis(1_000_000)

@@ -13,7 +13,7 @@ from claudemesh.broker.announcing import Announcer, Change
 from claudemesh.broker.bus.base import Bus, Gone
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.commits import Commits
-from claudemesh.broker.config import DEFAULT_PORT, Listen, Origins, Settings, parse_database
+from claudemesh.broker.config import DEFAULT_PORT, Origins, Settings, parse_database
 from claudemesh.broker.core import Core
 from claudemesh.broker.directory import Directory
 from claudemesh.broker.exchange import Exchange
@@ -38,6 +38,7 @@ from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.tracing.parts import Parts
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import LocalError
+from claudemesh.listen import Listen
 from claudemesh.protocol import limits
 from claudemesh.transport import run as run_loop
 from claudemesh.transport.listener import Listener, ListenerLimits

@@ -1,46 +1,20 @@
 """Settings of one broker, checked before anything is opened (docs/spec/broker.md §1)."""
 
-import ipaddress
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.store.url import DatabaseUrl
 from claudemesh.errors import UsageError
+from claudemesh.listen import Listen
 from claudemesh.transport.frames import PATH
 
 DEFAULT_PORT: Final = 7900
 BUS_SCHEMES: Final = ("nats", "tls")
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """A TCP address; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `host:port` or `[v6]:port`, or raise `UsageError`."""
-        host, _, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not port.isdigit() or int(port) > 65_535:
-            raise UsageError("usage", f"--listen takes HOST:PORT, not {text[:80]!r}")
-        return cls(host, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,9 @@ def http(
     In its URL it may say what is to hold for it: `/mcp?label=api&mesh=team&tag=repo%3Dapi`. It
     runs until SIGTERM or Ctrl-C, and holds no key: the daemon answers.
     """
+    from claudemesh.listen import Listen
     from claudemesh.mcp.http import app  # loaded here: it takes a second
-    from claudemesh.mcp.http.settings import Address, Settings, without_repeats
+    from claudemesh.mcp.http.settings import Settings, without_repeats
     from claudemesh.mcp.options import Options
 
     def started(url: str, files: dict[str, str]) -> None:
@@ -98,7 +99,7 @@ def http(
             click.echo(f"{client}: its token is in {file}")
 
     settings = Settings(
-        listen=Address.parse(listen),
+        listen=Listen.parse(listen),
         clients=without_repeats(clients) or ("agent",),
         options=Options(label=label, mesh=mesh, tags=tags, peers_as_tools=peers_as_tools),
         allow_remote=allow_remote,

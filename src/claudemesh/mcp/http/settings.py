@@ -1,15 +1,15 @@
 """What an operator of the HTTP server can choose, and what a client says in its URL (docs/mcp.md §7)."""
 
 import hashlib
-import ipaddress
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from claudemesh.errors import UsageError
+from claudemesh.listen import Listen
 from claudemesh.mcp.options import Options
 
 PATH: Final = "/mcp"
@@ -29,46 +29,10 @@ _TEXTS: Final = frozenset({"label", "mesh"})
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `host:port` or `[v6]:port`.
-
-        Raises:
-            UsageError: It is neither.
-        """
-        host, _, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
-            raise UsageError("usage", f"--listen takes HOST:PORT, not {text[:80]!r}")
-        return cls(host, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether no other machine can connect to it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def name(self) -> str:
-        """The host as a URL has it."""
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """One server."""
 
-    listen: Address
+    listen: Listen
     clients: tuple[str, ...]
     """Who may use it: each has a token of its own."""
     options: Options
