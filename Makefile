@@ -1,8 +1,8 @@
 # Every target sets up .venv itself; a fresh machine needs make, python3 (>= 3.11) and python3-venv.
 
 PYTHON ?= python3
-# Test processes; 0 runs the tests in pytest's own process.
-JOBS ?= 2
+# Test processes, one more than two cores have: many tests wait. 0 runs them in pytest's own process.
+JOBS ?= 3
 # More arguments for pytest: make test ARGS="-k roster -x"
 ARGS ?=
 

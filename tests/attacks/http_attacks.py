@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.ipc import Client
+from claudemesh.listen import Listen
 from claudemesh.mcp.http import app
-from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_SESSIONS, Address, Settings
+from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_SESSIONS, Settings
 from claudemesh.mcp.http.tokens import load_tokens
 from claudemesh.mcp.options import Options
 from tests.mcp_clients import Pair
@@ -68,7 +69,7 @@ class Scene(NamedTuple):
 def http_scene(pair: Pair) -> Iterator[Scene]:
     """Set the stage: in this process, so that a build of which a rule was taken can be attacked as well."""
     config = ConfigDir(pair.bob.config_dir)
-    settings = Settings(Address("127.0.0.1", 0), (VICTIM, OTHER), Options())
+    settings = Settings(Listen("127.0.0.1", 0), (VICTIM, OTHER), Options())
     tokens = load_tokens(config, settings.clients)
     with app.listen(settings) as listener:
         served = app.server(config, settings, tokens, listener)

@@ -30,9 +30,10 @@ IMPATIENT = """
 import sys
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.mcp.http import app
-from claudemesh.mcp.http.settings import Address, Settings
+from claudemesh.listen import Listen
+from claudemesh.mcp.http.settings import Settings
 from claudemesh.mcp.options import Options
-settings = Settings(Address("127.0.0.1", 0), ("agent",), Options(), session_idle_s=1.0)
+settings = Settings(Listen("127.0.0.1", 0), ("agent",), Options(), session_idle_s=1.0)
 app.run(ConfigDir.of_environment(), settings, print, lambda url, _: print(url, flush=True))
 """
 
