@@ -23,7 +23,7 @@ FREE_ROWS: Final = 128
 """A queue this short is stored within milliseconds: a disk that stalls once makes nobody come again."""
 RETRY_MS: Final = 30
 RETRY_MAX_MS: Final = 5_000
-REFUSALS_PER_S: Final = 8000
+REFUSALS_PER_S: Final = 8_000
 """So many cost a fifth of a core; towards it, and beyond, each is asked to stay away for longer."""
 _GOLDEN: Final = 0.618_033_988_75
 """Steps of this size fill an interval evenly, wherever one stops."""
