@@ -11,7 +11,7 @@ import anyio
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
+from tests.processes import BrokerProcess, Machine, introduce, machine, start_broker
 
 ERAS = ("2025-11-25", "2026-07-28")
 MODES = {"2025-11-25": "legacy", "2026-07-28": "2026-07-28"}
@@ -45,10 +45,7 @@ def pair_of_machines(tmp_path: Path) -> Iterator[Pair]:
         broker = stack.enter_context(start_broker(tmp_path))
         alice = stack.enter_context(machine(tmp_path, "alice"))
         bob = stack.enter_context(machine(tmp_path, "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-        wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+        introduce(broker, alice, bob)
         yield Pair(alice, bob, broker)
 
 

@@ -254,3 +254,11 @@ def is_alive(pid: int) -> bool:
         return False
     state = Path(f"/proc/{pid}/stat")
     return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def introduce(broker: BrokerProcess, alice: Machine, bob: Machine) -> None:
+    """Put alice.laptop and bob.desktop into one mesh; returns when she knows his name."""
+    alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
+    link = alice.ok("invite")["link"]
+    bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
+    wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")

@@ -14,7 +14,7 @@ from tests.hosts.claude import Claude
 from tests.hosts.compatibility import RESULTS
 from tests.hosts.simulated_anthropic import simulated_anthropic
 from tests.hosts.simulated_models import Say, SimulatedModels
-from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
+from tests.processes import BrokerProcess, Machine, introduce, machine, start_broker, wait_until
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -70,10 +70,7 @@ class Mesh(NamedTuple):
 
 def two_users(broker: BrokerProcess, alice: Machine, bob: Machine) -> Mesh:
     """Put two machines into one mesh."""
-    alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-    link = alice.ok("invite")["link"]
-    bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-    wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+    introduce(broker, alice, bob)
     return Mesh(broker, alice, bob)
 
 

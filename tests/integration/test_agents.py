@@ -10,7 +10,7 @@ import pytest
 
 from claudemesh.daemon.ipc import AnsweredError, Client
 from tests.agents import Host, ids, numbers
-from tests.processes import Machine, machine, start_broker, wait_until
+from tests.processes import Machine, introduce, machine, start_broker, wait_until
 
 
 class Pair(NamedTuple):
@@ -46,10 +46,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         broker = stack.enter_context(start_broker(tmp_path))
         alice = stack.enter_context(machine(tmp_path, "alice"))
         bob = stack.enter_context(machine(tmp_path, "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-        wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+        introduce(broker, alice, bob)
         yield Pair(alice, bob)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Machine, Result, machine, start_broker, wait_until
+from tests.processes import Machine, Result, introduce, machine, start_broker, wait_until
 
 
 @dataclass
@@ -51,10 +51,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
         broker = stack.enter_context(start_broker(tmp_path))
         alice = stack.enter_context(machine(tmp_path, "alice"))
         bob = stack.enter_context(machine(tmp_path, "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-        wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+        introduce(broker, alice, bob)
         yield Session(alice, bob, tmp_path / "transcript.jsonl")
 
 

@@ -16,7 +16,7 @@ import pytest
 from claudemesh.daemon.ipc import LENGTH, Client, decode_frame
 from claudemesh.hosts.calling import NOT_WRITTEN, WRITTEN
 from tests.agents import socket_of
-from tests.processes import Machine, machine, start_broker, wait_until
+from tests.processes import Machine, introduce, machine, start_broker, wait_until
 
 CWD = "/srv/payments-api"
 FIRST, SECOND = os.getpid(), os.getppid()
@@ -75,10 +75,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         broker = stack.enter_context(start_broker(tmp_path))
         alice = stack.enter_context(machine(tmp_path, "alice"))
         bob = stack.enter_context(machine(tmp_path, "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-        wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+        introduce(broker, alice, bob)
         yield World(alice, bob)
 
 
