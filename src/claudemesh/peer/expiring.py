@@ -1,7 +1,6 @@
 """Messages whose time passes while they wait in the outbox: they are settled here, with or without a link."""
 
 import asyncio
-import sqlite3
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -10,15 +9,13 @@ from claudemesh.errors import LocalError
 from claudemesh.peer.journal import Journal, outbox, posts
 from claudemesh.peer.journal.outbox import OutboxRow
 from claudemesh.peer.journal.posts import PostRow
-from claudemesh.peer.journal.timeline import Recorded
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.settling import write_end, write_post_end
+from claudemesh.peer.settling import write_end
 from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
-from claudemesh.types import MeshId, PeerId, UnixMillis
 
 MAX_SLEEP_MS: Final = limits.HOUR_MS
 """The clock may be set while this sleeps."""
@@ -60,25 +57,12 @@ class Expirer:
 
     async def _expire(self) -> None:
         mesh, now, signer = self._membership.mesh, self._runtime.now(), self._keyring.member
-        rows, unposted = await self._journal.read(
-            lambda c: (outbox.load_expired(c, mesh, now), posts.load_expired(c, mesh, now))
+        rows: list[OutboxRow | PostRow] = await self._journal.read(
+            lambda c: [*outbox.load_expired(c, mesh, now), *posts.load_expired(c, mesh, now)]
         )
         claim = Claim(Stage.EXPIRED, Witness.SENDER)
-        common = partial(_end, mesh=mesh, outcome=Outcome.EXPIRED, claim=claim, signer=signer, now=now)
-        for row in (*rows, *unposted):
-            self._tracker.record([await self._journal.write(partial(common, row=row))])
-
-
-def _end(
-    connection: sqlite3.Connection,
-    *,
-    mesh: MeshId,
-    row: OutboxRow | PostRow,
-    outcome: Outcome,
-    claim: Claim,
-    signer: PeerId,
-    now: UnixMillis,
-) -> Recorded | None:
-    if isinstance(row, PostRow):
-        return write_post_end(connection, mesh, row, outcome, claim, "", signer, now)
-    return write_end(connection, mesh, row, outcome, claim, "", signer, now)
+        for row in rows:
+            end = partial(
+                write_end, mesh=mesh, row=row, outcome=Outcome.EXPIRED, claim=claim, detail="", signer=signer, now=now
+            )
+            self._tracker.record([await self._journal.write(end)])

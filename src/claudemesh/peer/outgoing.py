@@ -6,60 +6,42 @@ state of each is advanced by `protocol.delivery.step` alone.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
 from claudemesh.database import BRIEF_BYTES
-from claudemesh.errors import Invalid, Refused, Unreachable
+from claudemesh.errors import Invalid, Unreachable
 from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.cards import CardDirectory
-from claudemesh.peer.journal import Journal, keys, outbox
+from claudemesh.peer.journal import Journal, outbox
 from claudemesh.peer.journal.outbox import OutboxRow, SealedRow
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
 from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
-from claudemesh.peer.pacing import Pace
 from claudemesh.peer.presence import PresenceView
+from claudemesh.peer.pump import Flight, Pump, save_attestations
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.sealing import Destination, Sender, seal_row
-from claudemesh.peer.session import Session, Sessions
-from claudemesh.peer.settling import Acceptance, SettledRow, write_accepted, write_end
+from claudemesh.peer.session import Sessions
+from claudemesh.peer.settling import Acceptance, Settled, write_accepted, write_end
 from claudemesh.peer.tracking import Tracker
-from claudemesh.protocol import delivery, limits
-from claudemesh.protocol.delivery import Action, Claim, Event, Outcome, Stage, State, Witness
-from claudemesh.protocol.messages import Refused as RefusedMessage
-from claudemesh.types import BoxId, BrokerId, Digest, UnixMillis
+from claudemesh.protocol import delivery
+from claudemesh.protocol.delivery import Action, Claim, Event, Outcome, Stage, Witness
+from claudemesh.types import BoxId, BrokerId, Digest
 
 SEAL_BATCH: Final = 32
 """Envelopes sealed (about 150 µs each) before other tasks get a turn."""
-MAX_RESEALS: Final = 3
-RESEAL_PAUSE_MS: Final = 1_000
 
 
-@dataclass(slots=True)
-class Flight:
-    """One row that is being submitted."""
-
-    row: OutboxRow
-    state: State
-    session: Session | None = None
-    """The session that sealed it, while that session lives."""
-    counter: int = 0
-    reseals: int = 0
-
-
-class _Settled(NamedTuple):
+class _Batch(NamedTuple):
     """Rows that a broker accepted, by which of its statements."""
 
     answers: list[Acceptance]
-    rows: list[SettledRow]
+    rows: list[Settled]
 
 
-class Outgoing:
+class Outgoing(Pump[OutboxRow]):
     """Submits the outbox of one peer."""
 
     def __init__(
@@ -75,6 +57,7 @@ class Outgoing:
         clock: LinkClock,
         runtime: Runtime,
     ) -> None:
+        super().__init__(runtime)
         self._membership = membership
         self._cards = cards
         self._presence = presence
@@ -84,49 +67,18 @@ class Outgoing:
         self._journal = journal
         self._tracker = tracker
         self._clock = clock
-        self._runtime = runtime
-        self._broker = BrokerId("")
-        self._flights: dict[tuple[str, str], Flight] = {}
         self._settling: set[int] = set()
         """Rows that were accepted, while that is being recorded."""
-        self._answers: list[Acceptance] = []
-        self._refusals: list[RefusedMessage] = []
-        self._wake = asyncio.Event()
-        self._pace = Pace()
-        self.agents_may_send: Callable[[], bool] = lambda: True
-        """Whether what agents wrote is submitted too."""
-
-    def wake(self) -> None:
-        """There may be something to submit."""
-        self._wake.set()
-
-    def take_accepted(self, answer: Acceptance) -> None:
-        """The broker stored envelopes, by its verified statement."""
-        self._answers.append(answer)
-        self._wake.set()
-
-    def take_refused(self, message: RefusedMessage) -> None:
-        """The broker refused an envelope."""
-        self._refusals.append(message)
-        self._wake.set()
 
     def begin_link(self, broker: BrokerId) -> None:
         """A new link to `broker`: nothing is in flight on it."""
-        self._broker = broker
-        self._flights.clear()
+        super().begin_link(broker)
         self._settling.clear()
-        self._answers.clear()
-        self._refusals.clear()
 
     async def run(self, line: Line) -> None:
         """Submit on one open link whose roster is synced, until it ends."""
-        self._pace = Pace()
-        self._wake.set()
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._until_due_s()):
-                    await self._wake.wait()
-            self._wake.clear()
+            await self._until_woken_or_due()
             settled = self._take_answers()
             if settled is None:
                 await self._submit_more(line)
@@ -171,7 +123,7 @@ class Outgoing:
             if len(rows) < limit:
                 return  # what was added meanwhile has woken this task again
 
-    async def _ended_early(self, flight: Flight) -> bool:
+    async def _ended_early(self, flight: Flight[OutboxRow]) -> bool:
         """Settle a row whose time or recipient is gone before it was sealed."""
         now = self._runtime.now()
         if flight.row.expires_at is not None and flight.row.expires_at < now:
@@ -180,7 +132,7 @@ class Outgoing:
             await self._step(flight, delivery.RecipientRemoved())
         return isinstance(flight.state, delivery.Settled)
 
-    async def _submit(self, line: Line, flights: list[Flight]) -> None:
+    async def _submit(self, line: Line, flights: list[Flight[OutboxRow]]) -> None:
         """Seal what is not sealed, journal it, then transmit; in this order."""
         for flight in flights:
             if isinstance(flight.state, delivery.Sealed) and not await self._is_timely(line, flight.row):
@@ -191,12 +143,9 @@ class Outgoing:
         sealed = await self._seal(to_seal)
         ready = [flight for flight in flights if isinstance(flight.state, delivery.Sealed)]
         if sealed:
-            attestations = {flight.session.id: flight.session for flight in sealed if flight.session is not None}
 
             def write(connection: sqlite3.Connection) -> None:
-                for session in attestations.values():
-                    known = session.attestation
-                    keys.save_attestation(connection, known.mesh, known.digest, known.expires_at, session.statement)
+                save_attestations(connection, sealed)
                 outbox.mark_sealed(connection, [_sealed(flight) for flight in sealed])
 
             size = sum(len(flight.row.envelope or b"") for flight in sealed)
@@ -206,7 +155,7 @@ class Outgoing:
         for flight in ready:
             await self._act(line, flight, delivery.LinkOpened())
 
-    async def _look_up(self, line: Line, flights: list[Flight]) -> None:
+    async def _look_up(self, line: Line, flights: list[Flight[OutboxRow]]) -> None:
         """Fetch the cards and session keys that sealing needs and that were not fetched on this link."""
         unasked = self._cards.unasked(flight.row.peer for flight in flights)
         if unasked:
@@ -221,7 +170,7 @@ class Outgoing:
                 await self._presence.refresh(line)
                 return
 
-    async def _seal(self, flights: list[Flight]) -> list[Flight]:
+    async def _seal(self, flights: list[Flight[OutboxRow]]) -> list[Flight[OutboxRow]]:
         head = self._membership.head
         if head is None:
             raise Unreachable("link_lost", "no signed head yet")
@@ -236,7 +185,7 @@ class Outgoing:
             sealed.append(flight)
         return sealed
 
-    def _seal_one(self, flight: Flight, sender: Sender) -> None:
+    def _seal_one(self, flight: Flight[OutboxRow], sender: Sender) -> None:
         row = flight.row
         session = self._sessions.get(row.session) or self._sessions.main
         if flight.session is not session or flight.counter == 0:
@@ -258,7 +207,7 @@ class Outgoing:
 
     # Steps
 
-    async def _act(self, line: Line, flight: Flight, event: Event) -> None:
+    async def _act(self, line: Line, flight: Flight[OutboxRow], event: Event) -> None:
         """Step a flight, and transmit where that says so."""
         flight.state, actions = delivery.step(flight.state, event, self._runtime.now())
         if Action.TRANSMIT not in actions:
@@ -273,14 +222,12 @@ class Outgoing:
     async def _resend_due(self, line: Line) -> None:
         if self._membership.frozen is not None:
             return
-        now = self._runtime.now()
-        due = [flight for flight in self._flights.values() if (_due_at(flight.state) or now + 1) <= now]
-        due = due[: self._pace.allowance(now, len(due))]
+        due = self._due()
         for flight in due:
             await self._act(line, flight, delivery.Ticked())
-        self._pace.spend(len(due), now)
+        self._pace.spend(len(due), self._runtime.now())
 
-    async def _step(self, flight: Flight, event: Event, detail: str = "") -> None:
+    async def _step(self, flight: Flight[OutboxRow], event: Event, detail: str = "") -> None:
         """Step a flight to an end that this machine or the broker states without a signature."""
         flight.state, actions = delivery.step(flight.state, event, self._runtime.now())
         if Action.REPORT not in actions or not isinstance(flight.state, delivery.Settled):
@@ -296,7 +243,7 @@ class Outgoing:
             claim, detail = Claim(Stage.REFUSED, Witness.SENDER), "unknown_peer"
         await self._end(flight, outcome, claim, detail)
 
-    async def _end(self, flight: Flight, outcome: Outcome, claim: Claim, detail: str) -> None:
+    async def _end(self, flight: Flight[OutboxRow], outcome: Outcome, claim: Claim, detail: str) -> None:
         row, mesh, now = flight.row, self._membership.mesh, self._runtime.now()
         signer = self._broker if claim.witness is Witness.BROKER else self._keyring.member
         recorded = await self._journal.write(
@@ -305,16 +252,16 @@ class Outgoing:
         self._tracker.record([recorded])
         self._flights.pop((row.message_id, row.peer), None)
 
-    async def _refuse(self, flight: Flight, code: str) -> None:
+    async def _refuse(self, flight: Flight[OutboxRow], code: str) -> None:
         """This machine cannot seal it: the recipient's key is unusable."""
         await self._end(flight, Outcome.REFUSED, Claim(Stage.REFUSED, Witness.SENDER), code)
 
     # Answers
 
-    def _take_answers(self) -> _Settled | None:
+    def _take_answers(self) -> _Batch | None:
         """Take every `accepted` that arrived since the last commit out of flight."""
         answers, self._answers = self._answers, []
-        rows: list[SettledRow] = []
+        rows: list[Settled] = []
         for index, answer in enumerate(answers):
             for stored in answer.body["r"]:
                 flight = self._flights.get((stored["id"], stored.get("to", "")))
@@ -322,12 +269,12 @@ class Outgoing:
                     continue
                 flight.state, actions = delivery.step(flight.state, delivery.BrokerAccepted(), self._runtime.now())
                 if Action.REPORT in actions:
-                    rows.append(SettledRow(index, flight.row))
+                    rows.append(Settled(index, flight.row))
                     del self._flights[flight.row.message_id, flight.row.peer]
                     self._settling.add(flight.row.id)
-        return _Settled(answers, rows) if rows else None
+        return _Batch(answers, rows) if rows else None
 
-    async def _record_accepted(self, settled: _Settled) -> None:
+    async def _record_accepted(self, settled: _Batch) -> None:
         """Record what was accepted, in one transaction."""
         mesh, now = self._membership.mesh, self._runtime.now()
         recorded = await self._journal.write(
@@ -338,54 +285,22 @@ class Outgoing:
         self._settling.difference_update(one.row.id for one in settled.rows)
 
     async def _settle_refused(self, line: Line) -> None:
-        refusals, self._refusals = self._refusals, []
-        resubmit: list[Flight] = []
-        slowest_ms = 0
-        for message in refusals:
-            flight = self._flights.get((str(message.id), str(message.to)))
-            if flight is None:
-                continue
-            code = message.code if message.code in Refused.CODES else "invalid"
-            await self._step(flight, delivery.BrokerRefused(code, message.retry_after_ms), code)
-            if code == "rate_limited":
-                slowest_ms = max(slowest_ms, message.retry_after_ms or delivery.RETRY_DEFAULT_MS)
+        resubmit: list[Flight[OutboxRow]] = []
+        for flight, refused in self._take_refusals():
+            await self._step(flight, refused, refused.code)
             if isinstance(flight.state, delivery.Queued):
                 resubmit.append(flight)
-        if slowest_ms:
-            self._pace.slow_down(self._runtime.now(), slowest_ms)
         if resubmit:
             await self._refresh_and_reseal(line, resubmit)
 
-    async def _refresh_and_reseal(self, line: Line, flights: list[Flight]) -> None:
+    async def _refresh_and_reseal(self, line: Line, flights: list[Flight[OutboxRow]]) -> None:
         """The roster or a card moved on: fetch both, then seal under the same ids."""
         await self._membership.catch_up(line)
         await self._cards.refresh(line, {flight.row.peer for flight in flights})
-        for flight in flights:
-            flight.reseals += 1
-        stuck = [flight for flight in flights if flight.reseals > MAX_RESEALS]
-        for flight in stuck:  # a broker that is never satisfied does not make this peer spin
-            flight.state = delivery.Waiting(UnixMillis(self._runtime.now() + RESEAL_PAUSE_MS))
-        await self._submit(line, [flight for flight in flights if flight not in stuck])
-
-    def _until_due_s(self) -> float:
-        now = self._runtime.now()
-        dues = [due for due in (_due_at(flight.state) for flight in self._flights.values()) if due is not None]
-        wait_ms = min(dues) - now if dues else limits.RESEND_AFTER_MS
-        allowed_at = self._pace.next_at()
-        if allowed_at is not None:
-            wait_ms = max(wait_ms, allowed_at - now) if dues else min(wait_ms, max(allowed_at - now, 1_000))
-        return max(wait_ms, 1) / 1000
+        await self._submit(line, self._to_reseal(flights))
 
 
-def _due_at(state: State) -> UnixMillis | None:
-    match state:
-        case delivery.InFlight(resend_at=due) | delivery.Waiting(retry_at=due):
-            return due
-        case _:
-            return None
-
-
-def _sealed(flight: Flight) -> SealedRow:
+def _sealed(flight: Flight[OutboxRow]) -> SealedRow:
     row = flight.row
     assert row.attestation is not None
     assert row.counter is not None

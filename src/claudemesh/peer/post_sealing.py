@@ -1,11 +1,9 @@
 """From a row of `posts` to the frame that is submitted: header, seal, outer envelope (docs/spec/channels.md §4)."""
 
-from typing import Any
-
 from claudemesh.crypto import channel_envelope, statements
 from claudemesh.crypto.epochs import channel_key
 from claudemesh.peer.journal.posts import PostRow
-from claudemesh.peer.sealing import Sender
+from claudemesh.peer.sealing import Sender, common_header
 from claudemesh.peer.session import Session
 from claudemesh.protocol import codec
 from claudemesh.protocol.epochs import HeldEpoch
@@ -26,7 +24,8 @@ def seal_post(
     Returns:
         The `post` frame.
     """
-    header = _header(row, sender, session, epoch, counter, now)
+    own = {"k": "ch", "chan": row.channel, "ep": epoch.id}
+    header = own | common_header(row, sender, session, counter, now)
     sealed = channel_envelope.seal(header, row.body, session.keys, channel_key(epoch.secret, row.channel), nonce)
     return codec.encode_message(
         Post(
@@ -44,36 +43,3 @@ def seal_post(
             exp=row.expires_at,
         )
     )
-
-
-def _header(
-    row: PostRow, sender: Sender, session: Session, epoch: HeldEpoch, counter: int, now: UnixMillis
-) -> dict[str, Any]:
-    header: dict[str, Any] = {
-        "v": 1,
-        "k": "ch",
-        "mesh": sender.mesh,
-        "from": sender.member,
-        "sess": session.id,
-        "chan": row.channel,
-        "ep": epoch.id,
-        "n": counter,
-        "id": row.message_id,
-        "ts": now,
-        "prio": row.priority,
-        "ct": row.content_type,
-        "rs": sender.head.seq,
-        "rh": sender.head.head,
-        "ra": sender.head.at,
-        "rg": sender.head.signature,
-        "cs": sender.card_number,
-    }
-    optional = {
-        "re": row.reply_to,
-        "nb": row.not_before,
-        "exp": row.expires_at,
-        "intent": row.intent,
-        "root": row.root,
-        "hop": row.hop,
-    }
-    return header | {name: value for name, value in optional.items() if value is not None}

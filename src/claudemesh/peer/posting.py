@@ -4,11 +4,8 @@ Beside `outgoing`, so that waiting for an epoch holds up no direct message. A se
 epoch may be used: what was sealed before a membership change that is known by now is sealed again.
 """
 
-import asyncio
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -16,46 +13,31 @@ from claudemesh.errors import EpochRefused, Invalid, Refused, RosterConflict, Un
 from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.epochs import Epochs
-from claudemesh.peer.journal import Journal, keys, posts
+from claudemesh.peer.journal import Journal, posts
 from claudemesh.peer.journal.posts import PostRow, SealedPost
 from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
 from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
-from claudemesh.peer.pacing import Pace
 from claudemesh.peer.post_sealing import seal_post
+from claudemesh.peer.pump import PAUSE_MS, Flight, Pump, save_attestations
 from claudemesh.peer.rotating import Rotator
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.sealing import Sender
-from claudemesh.peer.session import Session, Sessions
-from claudemesh.peer.settling import Acceptance, SettledPost, write_post_end, write_posts_accepted
+from claudemesh.peer.session import Sessions
+from claudemesh.peer.settling import Settled, write_accepted, write_end
 from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import delivery, limits
-from claudemesh.protocol.delivery import Claim, Outcome, Stage, State, Witness
+from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.protocol.epochs import HeldEpoch
-from claudemesh.protocol.messages import Refused as RefusedMessage
-from claudemesh.types import BrokerId, ChannelId, MessageId, PeerId, UnixMillis
+from claudemesh.types import ChannelId, PeerId, UnixMillis
 
 IN_FLIGHT: Final = 64
 SEAL_BATCH: Final = 16
 """Posts sealed before other tasks get a turn."""
-MAX_RESEALS: Final = 3
-RETRY_MS: Final = 1_000
 
 
-@dataclass(slots=True)
-class PostFlight:
-    """One post that is being submitted."""
-
-    row: PostRow
-    state: State
-    session: Session | None = None
-    """The session that sealed it, while that session lives."""
-    counter: int = 0
-    reseals: int = 0
-
-
-class Posting:
+class Posting(Pump[PostRow]):
     """Submits the posts of one peer."""
 
     def __init__(
@@ -71,6 +53,7 @@ class Posting:
         clock: LinkClock,
         runtime: Runtime,
     ) -> None:
+        super().__init__(runtime)
         self._membership = membership
         self._keyring = keyring
         self._sessions = sessions
@@ -80,44 +63,12 @@ class Posting:
         self._journal = journal
         self._tracker = tracker
         self._clock = clock
-        self._runtime = runtime
-        self._broker = BrokerId("")
-        self._flights: dict[MessageId, PostFlight] = {}
-        self._answers: list[Acceptance] = []
-        self._refusals: list[RefusedMessage] = []
-        self._wake = asyncio.Event()
-        self._pace = Pace()
-        self.agents_may_send: Callable[[], bool] = lambda: True
-        """Whether what agents wrote is submitted too."""
-
-    def wake(self) -> None:
-        """There may be something to submit."""
-        self._wake.set()
-
-    def take_accepted(self, answer: Acceptance) -> None:
-        """The broker stored posts, by its verified statement."""
-        self._answers.append(answer)
-        self._wake.set()
-
-    def take_refused(self, message: RefusedMessage) -> None:
-        """The broker refused a post."""
-        self._refusals.append(message)
-        self._wake.set()
 
     async def run(self, line: Line) -> None:
         """Submit on one open link whose roster is synced, until it ends."""
-        self._broker = line.broker
-        self._flights.clear()
-        self._answers.clear()
-        self._refusals.clear()
-        self._pace = Pace()
         await self._rotator.publish_again(line)
-        self._wake.set()
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._until_due_s()):
-                    await self._wake.wait()
-            self._wake.clear()
+            await self._until_woken_or_due()
             await self._settle_accepted()
             await self._settle_refused(line)
             if self._membership.frozen is None:
@@ -144,23 +95,21 @@ class Posting:
             )
             if not rows:
                 return
-            flights = [PostFlight(row, delivery.Sealed() if row.envelope else delivery.Queued()) for row in rows]
+            flights = [Flight(row, delivery.Sealed() if row.envelope else delivery.Queued()) for row in rows]
             for flight in flights:
-                self._flights[flight.row.message_id] = flight
+                self._flights[flight.row.message_id, flight.row.channel] = flight
             await self._submit(line, flights)
             self._pace.spend(len(flights), self._runtime.now())
 
     async def _resubmit_due(self, line: Line) -> None:
-        now = self._runtime.now()
-        due = [flight for flight in self._flights.values() if (_due_at(flight.state) or now + 1) <= now]
-        await self._submit(line, due[: self._pace.allowance(now, len(due))])
+        await self._submit(line, self._due())
 
-    async def _submit(self, line: Line, flights: list[PostFlight]) -> None:
+    async def _submit(self, line: Line, flights: list[Flight[PostRow]]) -> None:
         """Transmit what may be transmitted as it is; seal the rest under an epoch that may be used, then that too."""
         await self._attesting.renew_due(line)
         living = [flight for flight in flights if not await self._ended_early(flight)]
         stale = [flight for flight in living if not self._is_current(flight)]
-        by_scope: dict[ChannelId, list[PostFlight]] = {}
+        by_scope: dict[ChannelId, list[Flight[PostRow]]] = {}
         for flight in stale:
             by_scope.setdefault(self._membership.roster.scope_of(flight.row.channel), []).append(flight)
         sealed = [one for scope, group in by_scope.items() for one in await self._seal(line, scope, group)]
@@ -173,7 +122,7 @@ class Posting:
             flight.state = delivery.InFlight(UnixMillis(self._runtime.now() + limits.RESEND_AFTER_MS))
             await line.post_frame(flight.row.envelope)
 
-    def _is_current(self, flight: PostFlight) -> bool:
+    def _is_current(self, flight: Flight[PostRow]) -> bool:
         """Whether a sealed post may be transmitted as it is: its epoch may be used, and its session lives."""
         row = flight.row
         if row.envelope is None or row.epoch is None or isinstance(flight.state, delivery.Queued):
@@ -184,7 +133,7 @@ class Posting:
             return False
         return any(session.attestation.digest == row.attestation for session in self._sessions.all())
 
-    async def _ended_early(self, flight: PostFlight) -> bool:
+    async def _ended_early(self, flight: Flight[PostRow]) -> bool:
         """Settle a post whose time is over, or whose channel this peer is not in any more."""
         row, roster = flight.row, self._membership.roster
         if row.expires_at is not None and row.expires_at < self._runtime.now():
@@ -195,13 +144,13 @@ class Posting:
             return True
         return False
 
-    async def _seal(self, line: Line, scope: ChannelId, flights: list[PostFlight]) -> list[PostFlight]:
+    async def _seal(self, line: Line, scope: ChannelId, flights: list[Flight[PostRow]]) -> list[Flight[PostRow]]:
         """Seal posts of one scope; those that cannot be sealed now wait, or end."""
         try:
             epoch = await self._rotator.epoch_for(line, scope)
         except (Refused, RosterConflict) as error:
             for flight in flights:
-                flight.state = delivery.Waiting(UnixMillis(self._runtime.now() + (error.retry_after_ms or RETRY_MS)))
+                flight.state = delivery.Waiting(UnixMillis(self._runtime.now() + (error.retry_after_ms or PAUSE_MS)))
             return []
         except EpochRefused as error:
             for flight in flights:
@@ -217,7 +166,7 @@ class Posting:
             sealed.append(flight)
         return sealed
 
-    def _seal_one(self, flight: PostFlight, epoch: HeldEpoch) -> None:
+    def _seal_one(self, flight: Flight[PostRow], epoch: HeldEpoch) -> None:
         head, row = self._membership.head, flight.row
         if head is None:
             raise Unreachable("link_lost", "no signed head yet")
@@ -232,15 +181,12 @@ class Posting:
         )
         flight.state = delivery.Sealed()
 
-    async def _save(self, flights: list[PostFlight]) -> None:
+    async def _save(self, flights: list[Flight[PostRow]]) -> None:
         mesh = self._membership.mesh
         sealed = [(flight.row.message_id, _sealed(flight), self._recipients(flight.row)) for flight in flights]
-        sessions = {flight.session.id: flight.session for flight in flights if flight.session is not None}
 
         def write(connection: sqlite3.Connection) -> None:
-            for session in sessions.values():
-                known = session.attestation
-                keys.save_attestation(connection, known.mesh, known.digest, known.expires_at, session.statement)
+            save_attestations(connection, flights)
             posts.mark_sealed(connection, mesh, sealed)
 
         await self._journal.write(write)
@@ -257,80 +203,50 @@ class Posting:
     async def _settle_accepted(self) -> None:
         """Record every `accepted` that arrived since the last commit, in one transaction."""
         answers, self._answers = self._answers, []
-        settled: list[SettledPost] = []
+        settled: list[Settled] = []
         for index, answer in enumerate(answers):
             for stored in answer.body["r"]:
-                flight = self._flights.get(stored["id"])
-                if flight is not None and flight.row.channel == stored.get("chan"):
-                    settled.append(SettledPost(index, flight.row))
+                flight = self._flights.get((stored["id"], stored.get("chan", "")))
+                if flight is not None:
+                    settled.append(Settled(index, flight.row))
         if not settled:
             return
         mesh, now = self._membership.mesh, self._runtime.now()
         self._tracker.record(
-            await self._journal.write(lambda connection: write_posts_accepted(connection, mesh, answers, settled, now))
+            await self._journal.write(lambda connection: write_accepted(connection, mesh, answers, settled, now))
         )
         self._pace.speed_up(len(settled))
         for one in settled:
-            self._flights.pop(one.row.message_id, None)
+            self._flights.pop((one.row.message_id, one.row.to), None)
 
     async def _settle_refused(self, line: Line) -> None:
-        refusals, self._refusals = self._refusals, []
-        again: list[PostFlight] = []
-        for message in refusals:
-            flight = self._flights.get(MessageId(str(message.id)))
-            if flight is None or not isinstance(flight.state, delivery.InFlight):
-                continue
-            code = message.code if message.code in Refused.CODES else "invalid"
-            event = delivery.BrokerRefused(code, message.retry_after_ms)
-            flight.state, _ = delivery.step(flight.state, event, self._runtime.now())
-            if code == "rate_limited":
-                self._pace.slow_down(self._runtime.now(), message.retry_after_ms or delivery.RETRY_DEFAULT_MS)
+        again: list[Flight[PostRow]] = []
+        for flight, refused in self._take_refusals():
+            flight.state, _ = delivery.step(flight.state, refused, self._runtime.now())
             if isinstance(flight.state, delivery.Queued):
                 again.append(flight)
             elif isinstance(flight.state, delivery.Settled):
-                await self._end(flight, Outcome.REFUSED, Claim(Stage.REFUSED, Witness.BROKER), code)
+                await self._end(flight, Outcome.REFUSED, Claim(Stage.REFUSED, Witness.BROKER), refused.code)
         if again:
             await self._reseal(line, again)
 
-    async def _reseal(self, line: Line, flights: list[PostFlight]) -> None:
+    async def _reseal(self, line: Line, flights: list[Flight[PostRow]]) -> None:
         """The roster moved on: fetch it, then seal under the same ids for whom it names now."""
         with suppress(RosterConflict):  # frozen now: the posts wait
             await self._membership.catch_up(line)
-        for flight in flights:
-            flight.reseals += 1
-        stuck = [flight for flight in flights if flight.reseals > MAX_RESEALS]
-        for flight in stuck:  # a broker that is never satisfied does not make this peer spin
-            flight.state = delivery.Waiting(UnixMillis(self._runtime.now() + RETRY_MS))
-        await self._submit(line, [flight for flight in flights if flight not in stuck])
+        await self._submit(line, self._to_reseal(flights))
 
-    async def _end(self, flight: PostFlight, outcome: Outcome, claim: Claim, detail: str) -> None:
+    async def _end(self, flight: Flight[PostRow], outcome: Outcome, claim: Claim, detail: str) -> None:
         row, mesh, now = flight.row, self._membership.mesh, self._runtime.now()
         signer = self._broker if claim.witness is Witness.BROKER else self._keyring.member
         recorded = await self._journal.write(
-            lambda connection: write_post_end(connection, mesh, row, outcome, claim, detail, signer, now)
+            lambda connection: write_end(connection, mesh, row, outcome, claim, detail, signer, now)
         )
         self._tracker.record([recorded])
-        self._flights.pop(row.message_id, None)
-
-    def _until_due_s(self) -> float:
-        now = self._runtime.now()
-        dues = [due for due in (_due_at(flight.state) for flight in self._flights.values()) if due is not None]
-        wait_ms = min(dues) - now if dues else limits.RESEND_AFTER_MS
-        allowed_at = self._pace.next_at()
-        if allowed_at is not None:
-            wait_ms = max(wait_ms, allowed_at - now) if dues else min(wait_ms, max(allowed_at - now, RETRY_MS))
-        return max(wait_ms, 1) / 1000
+        self._flights.pop((row.message_id, row.channel), None)
 
 
-def _due_at(state: State) -> UnixMillis | None:
-    match state:
-        case delivery.InFlight(resend_at=due) | delivery.Waiting(retry_at=due):
-            return due
-        case _:
-            return None
-
-
-def _sealed(flight: PostFlight) -> SealedPost:
+def _sealed(flight: Flight[PostRow]) -> SealedPost:
     row = flight.row
     assert row.attestation is not None
     assert row.counter is not None

@@ -6,6 +6,7 @@ from typing import Any
 from claudemesh.crypto import envelope, statements
 from claudemesh.errors import LocalError
 from claudemesh.peer.journal.outbox import OutboxRow
+from claudemesh.peer.journal.posts import PostRow
 from claudemesh.peer.session import Session
 from claudemesh.protocol import codec, limits
 from claudemesh.protocol.heads import SignedHead
@@ -77,14 +78,20 @@ def check_body(body: bytes) -> None:
 def _header(
     row: OutboxRow, sender: Sender, session: Session, to: Destination, counter: int, now: UnixMillis
 ) -> dict[str, Any]:
+    own = {"k": "dm", "to": row.peer, "kid": to.box}
+    addressed = {} if to.session is None else {"tos": to.session}
+    return own | addressed | common_header(row, sender, session, counter, now)
+
+
+def common_header(
+    row: OutboxRow | PostRow, sender: Sender, session: Session, counter: int, now: UnixMillis
+) -> dict[str, Any]:
+    """What the headers of direct messages and of posts say alike."""
     header: dict[str, Any] = {
         "v": 1,
-        "k": "dm",
         "mesh": sender.mesh,
         "from": sender.member,
         "sess": session.id,
-        "to": row.peer,
-        "kid": to.box,
         "n": counter,
         "id": row.message_id,
         "ts": now,
@@ -97,7 +104,6 @@ def _header(
         "cs": sender.card_number,
     }
     optional = {
-        "tos": to.session,
         "re": row.reply_to,
         "nb": row.not_before,
         "exp": row.expires_at,

@@ -23,18 +23,11 @@ class Acceptance(NamedTuple):
     body: Body
 
 
-class SettledPost(NamedTuple):
-    """A post that `answers[answer]` settles."""
+class Settled(NamedTuple):
+    """A row that `answers[answer]` settles."""
 
     answer: int
-    row: PostRow
-
-
-class SettledRow(NamedTuple):
-    """An outbox row that `answers[answer]` settles."""
-
-    answer: int
-    row: OutboxRow
+    row: OutboxRow | PostRow
 
 
 def open_acceptance(statement: Statement, mesh: MeshId, broker: BrokerId) -> Acceptance:
@@ -68,19 +61,21 @@ def write_accepted(
     connection: sqlite3.Connection,
     mesh: MeshId,
     answers: Sequence[Acceptance],
-    settled: Sequence[SettledRow],
+    settled: Sequence[Settled],
     now: UnixMillis,
 ) -> list[Recorded | None]:
     """Settle rows as accepted, each statement stored once as the evidence of all its rows."""
     receipts = [(row["n"], row["h"]) for answer in answers for row in answer.body["r"]]
     membership.add_audit_receipts(connection, mesh, receipts)
-    outbox.settle(connection, [one.row.id for one in settled], Outcome.ACCEPTED)
+    outbox.settle(connection, [row.id for _, row in settled if isinstance(row, OutboxRow)], Outcome.ACCEPTED)
     evidence: dict[int, int] = {}
     recorded = []
     for index, row in settled:
+        statement, body = answers[index]
+        if isinstance(row, PostRow):
+            posts.settle(connection, [row.id], Outcome.ACCEPTED, body["at"])
         if row.internal:
             continue
-        statement, body = answers[index]
         if index not in evidence:
             content = Evidence("statement", statement.b.encode(), bytes.fromhex(statement.s))
             evidence[index] = timeline.add_evidence(connection, content)
@@ -89,13 +84,13 @@ def write_accepted(
                 connection,
                 mesh,
                 row.message_id,
-                row.peer,
+                row.to,
                 Claim(Stage.ACCEPTED, Witness.BROKER),
                 at=body["at"],
                 recorded_at=now,
                 signer=statement.k,
                 evidence=evidence[index],
-                outbox_row=row.id,
+                outbox_row=row.id if isinstance(row, OutboxRow) else None,
             )
         )
     return recorded
@@ -104,7 +99,7 @@ def write_accepted(
 def write_end(
     connection: sqlite3.Connection,
     mesh: MeshId,
-    row: OutboxRow,
+    row: OutboxRow | PostRow,
     outcome: Outcome,
     claim: Claim,
     detail: str,
@@ -112,60 +107,10 @@ def write_end(
     now: UnixMillis,
 ) -> Recorded | None:
     """Settle a row as refused or expired."""
-    outbox.settle(connection, [row.id], outcome)
+    if isinstance(row, PostRow):
+        posts.settle(connection, [row.id], outcome, None)
+    else:
+        outbox.settle(connection, [row.id], outcome)
     return timeline.record(
-        connection, mesh, row.message_id, row.peer, claim, at=now, recorded_at=now, signer=signer, detail=detail
-    )
-
-
-def write_posts_accepted(
-    connection: sqlite3.Connection,
-    mesh: MeshId,
-    answers: Sequence[Acceptance],
-    settled: Sequence[SettledPost],
-    now: UnixMillis,
-) -> list[Recorded | None]:
-    """Settle posts as accepted, each statement stored once as the evidence of all its posts."""
-    receipts = [(row["n"], row["h"]) for answer in answers for row in answer.body["r"]]
-    membership.add_audit_receipts(connection, mesh, receipts)
-    evidence: dict[int, int] = {}
-    recorded = []
-    for index, row in settled:
-        statement, body = answers[index]
-        posts.settle(connection, [row.id], Outcome.ACCEPTED, body["at"])
-        if row.internal:
-            continue
-        if index not in evidence:
-            content = Evidence("statement", statement.b.encode(), bytes.fromhex(statement.s))
-            evidence[index] = timeline.add_evidence(connection, content)
-        recorded.append(
-            timeline.record(
-                connection,
-                mesh,
-                row.message_id,
-                row.channel,
-                Claim(Stage.ACCEPTED, Witness.BROKER),
-                at=body["at"],
-                recorded_at=now,
-                signer=statement.k,
-                evidence=evidence[index],
-            )
-        )
-    return recorded
-
-
-def write_post_end(
-    connection: sqlite3.Connection,
-    mesh: MeshId,
-    row: PostRow,
-    outcome: Outcome,
-    claim: Claim,
-    detail: str,
-    signer: str,
-    now: UnixMillis,
-) -> Recorded | None:
-    """Settle a post as refused or expired."""
-    posts.settle(connection, [row.id], outcome, None)
-    return timeline.record(
-        connection, mesh, row.message_id, row.channel, claim, at=now, recorded_at=now, signer=signer, detail=detail
+        connection, mesh, row.message_id, row.to, claim, at=now, recorded_at=now, signer=signer, detail=detail
     )

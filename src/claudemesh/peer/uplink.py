@@ -249,6 +249,7 @@ class Uplink:
         self._cards.begin_link()
         self._incoming.begin_link(line.broker)
         self._outgoing.begin_link(line.broker)
+        self._posting.begin_link(line.broker)
         self._attesting.begin_link()
         async with asyncio.TaskGroup() as group:
             group.create_task(line.run(lambda message: self._handle(line, message)))

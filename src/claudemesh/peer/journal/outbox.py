@@ -64,6 +64,11 @@ class OutboxRow(NamedTuple):
     witness: Witness
 
     @property
+    def to(self) -> PeerId:
+        """Whom it is sent to; of a post, the channel."""
+        return self.peer
+
+    @property
     def priority(self) -> Priority:
         return PRIORITIES[self.rank]
 

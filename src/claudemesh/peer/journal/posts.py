@@ -60,6 +60,11 @@ class PostRow(NamedTuple):
     witness: Witness
 
     @property
+    def to(self) -> ChannelId:
+        """The channel that it is sent to; of a direct message, the peer."""
+        return self.channel
+
+    @property
     def priority(self) -> Priority:
         return PRIORITIES[self.rank]
 
