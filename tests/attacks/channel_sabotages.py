@@ -1,4 +1,4 @@
-"""Deliberate breaks of ONE check that channels rest on. Nothing but `test_broken_channels` may use them."""
+"""Deliberate breaks of ONE check that channels rest on. Nothing but `test_broken_builds` may use them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Deliberate breaks of ONE rule about agents. Nothing but `test_broken_loops` may use them."""
+"""Deliberate breaks of ONE rule about agents. Nothing but `test_broken_builds` may use them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

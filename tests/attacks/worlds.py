@@ -141,9 +141,11 @@ class Victim:
 
     async def reaches(self, seq: int) -> None:
         """Wait until its roster is that long."""
-        await eventually(
-            lambda: self.rows("SELECT max(seq) FROM roster_entries")[0][0] >= seq, f"{self.name} reaches entry {seq}"
-        )
+        await eventually(lambda: self.has_reached(seq), f"{self.name} reaches entry {seq}")
+
+    def has_reached(self, seq: int) -> bool:
+        """Whether its roster is that long."""
+        return bool(self.rows("SELECT max(seq) FROM roster_entries")[0][0] >= seq)
 
     async def rotated_to(self, number: int) -> None:
         """Wait until its box key is that of card `number`."""
@@ -253,8 +255,13 @@ class World:
         await self.broker.announce(self.held)
         before = len(self.broker.heard(messages.Hello))
         await self.broker.drop_links(victim.id)
-        await self.chance(lambda: len(self.broker.heard(messages.Hello)) > before or victim.freeze, 1.0)
-        await asyncio.sleep(0.05)
+
+        def has_judged() -> bool:
+            """It took them; or hung up and dialled a second time; or sends nothing more."""
+            hellos = len(self.broker.heard(messages.Hello)) - before
+            return hellos > 1 or victim.has_reached(forged.seq) or victim.freeze is not None
+
+        await self.chance(has_judged, 5.0)
         del self.held.views[victim.id]
         await self.broker.drop_links(victim.id)
 
