@@ -22,7 +22,7 @@ from claudemesh.errors import (
     Unreachable,
 )
 from claudemesh.peer import contents
-from claudemesh.peer.config import BrokerAddress, LogPin, MeshKeys, UserKeys, make_peer
+from claudemesh.peer.config import BrokerAddress, LogPin, MeshKeys, PeerKeys, UserKeys, make_peer
 from claudemesh.peer.events import Hub
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.journal import membership as membership_rows
@@ -34,8 +34,8 @@ from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.uploading import broker_at, upload_log
 from claudemesh.protocol.link import LinkHolder
 from claudemesh.protocol.messages import Log, Sync
-from claudemesh.protocol.roster import Invite, Roster, entry_digest, sign_entry
-from claudemesh.types import InviteId, MeshId
+from claudemesh.protocol.roster import Entry, Invite, Roster, entry_digest, sign_entry
+from claudemesh.types import BrokerId, InviteId, MeshId
 
 Progress = Callable[[str], None]
 
@@ -96,20 +96,8 @@ async def create_mesh(
     broker = await broker_at(around.connect, broker_url, runtime)
     secret = runtime.entropy(SECRET_BYTES) if with_recovery else None
     recovery = recovery_key(secret).public if secret is not None else None
-    now = runtime.now()
-    peer = make_peer(runtime.entropy(64), now)
-    user = keystore.identity(runtime)
-    optional = {"rec": recovery} if recovery is not None else {}
-    body = Roster().next_body(
-        "genesis",
-        now,
-        by=peer.sign,
-        m={"sign": peer.sign, "box": peer.boxes[0].box, "user": user.user},
-        bk=broker,
-        nonce=runtime.entropy(16).hex(),
-        **optional,
-    )
-    genesis = sign_entry(body, peer.key())
+    peer = make_peer(runtime.entropy(64), runtime.now())
+    genesis = _genesis(peer, keystore.identity(runtime).user, broker, recovery, runtime)
     mesh = MeshId(entry_digest(genesis))
     keys = MeshKeys(
         mesh=mesh,
@@ -133,6 +121,21 @@ async def create_mesh(
     keystore.put_mesh(msgspec.structs.replace(keys, joining=False))
     keystore.set_labels(name, device)
     return Founded(mesh, keys.alias, write_recovery(secret) if secret is not None else None)
+
+
+def _genesis(peer: PeerKeys, user: str, broker: BrokerId, recovery: str | None, runtime: Runtime) -> Entry:
+    """The first entry of a mesh, which the id of the mesh is the digest of."""
+    optional = {"rec": recovery} if recovery is not None else {}
+    body = Roster().next_body(
+        "genesis",
+        runtime.now(),
+        by=peer.sign,
+        m={"sign": peer.sign, "box": peer.boxes[0].box, "user": user},
+        bk=broker,
+        nonce=runtime.entropy(16).hex(),
+        **optional,
+    )
+    return sign_entry(body, peer.key())
 
 
 def was_cut_off(keys: MeshKeys) -> bool:
