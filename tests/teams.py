@@ -146,6 +146,14 @@ async def eventually(condition: Callable[[], Any], what: str) -> None:
         raise AssertionError(f"never became true: {what}") from error
 
 
+async def history_of(peer: Peer, channel: str, count: int = 1) -> list[Received]:
+    """What a peer keeps of a channel, once that are so many posts."""
+    async with asyncio.timeout(PATIENCE_S):
+        while len(found := await peer.channel_history(channel)) < count:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.02)
+    return found
+
+
 async def knows_channel(peer: Peer, name: str) -> None:
     """Wait until a peer has been told a channel's name."""
     await eventually(lambda: name in {channel.name for channel in peer.channels()}, name)

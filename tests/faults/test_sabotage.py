@@ -1,6 +1,5 @@
 """The world of the fault tests, with a daemon that was broken on purpose: each flaw is found for what it is."""
 
-import time
 from pathlib import Path
 from typing import Final
 
@@ -9,8 +8,12 @@ import pytest
 from tests.faults.life import Life
 from tests.faults.lone_world import lone_world
 from tests.faults.victims import start
+from tests.processes import wait_until
 
-LIVES_S: Final = 2.0
+ENOUGH: Final = 30
+"""Messages that Bob is given, before and after his daemon is killed."""
+LIVES_S: Final = 120.0
+"""At the most."""
 HEALS_WITHIN_S: Final = 5.0
 FORGETS: Final = """
 from claudemesh.peer.incoming import Incoming
@@ -55,11 +58,17 @@ def test_a_broken_daemon_is_found_out(tmp_path: Path, sabotage: str, found: str)
     with lone_world(tmp_path, {"PYTHONPATH": str(tmp_path)}) as world:
         life = Life(world.daemons, "sabotage")
         life.begin()
-        time.sleep(LIVES_S / 2)
+        wait_until(lambda: bobs_surfaced(life) >= ENOUGH and life.seen.shown.get("bob"), "bob reads", LIVES_S)
         world.daemons["bob"].kill()
+        before = bobs_surfaced(life)
         start(world.daemons["bob"])
-        time.sleep(LIVES_S / 2)
+        wait_until(lambda: bobs_surfaced(life) >= before + ENOUGH, "bob reads again", LIVES_S)
         lost, double, false = world.judge(life, HEALS_WITHIN_S)
 
     flaws = {name for name, flaw in (("lost", lost), ("double", double), ("false", false)) if flaw}
     assert flaws == ({found} if found else set())
+
+
+def bobs_surfaced(life: Life) -> int:
+    """How many messages Bob's agents were given."""
+    return sum(one.reader == "bob" for one in list(life.seen.surfaced))

@@ -1,22 +1,18 @@
 """Two users, three devices and a bot in a channel: who reads what before and after a revocation, and a newcomer."""
 
-import asyncio
 from pathlib import Path
 
 import claudemesh
 from claudemesh.peer import Peer
 from tests.integration.test_peer_channel_secrets import keys_of, readable, steal
-from tests.teams import knows_channel, take, team
+from tests.teams import history_of, knows_channel, take, team
 
 CHANNEL = "#deploys"
 
 
 async def history(peer: Peer, count: int) -> list[str]:
     """The texts of a channel's history once it is that long."""
-    async with asyncio.timeout(30):
-        while len(found := await peer.channel_history(CHANNEL)) < count:  # noqa: ASYNC110 - nothing announces it
-            await asyncio.sleep(0.05)
-    return [one.text for one in found]
+    return [one.text for one in await history_of(peer, CHANNEL, count)]
 
 
 async def test_a_device_revoked_while_everybody_is_away_reads_nothing_that_follows(tmp_path: Path) -> None:

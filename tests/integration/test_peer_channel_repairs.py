@@ -20,7 +20,7 @@ from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.protocol.messages import Ok, PutEpoch
 from claudemesh.protocol.roster import EVERYONE
 from claudemesh.types import BoxId, Digest, MessageId, PeerId
-from tests.teams import Valve, eventually, knows_channel, of_type, silent, take, team
+from tests.teams import Valve, eventually, history_of, knows_channel, of_type, silent, take, team
 
 
 async def rotate_badly(peer: Peer, victim: PeerId) -> HeldEpoch:
@@ -181,9 +181,10 @@ async def test_history_that_comes_before_its_epoch_is_read_once_that_is_here(tmp
         await made.close("carol")
         carol = await made.open("carol")
         await eventually(lambda: carol._parts.channels.epochs.find(held.id) is not None, "alice hands over the epoch")
-        await eventually(lambda: not carol._parts.channels.shared._awaited, "what was kept is read")
+        history = await history_of(carol, "#general")
 
-        assert [(one.text, one.shared_by) for one in await carol.channel_history("#general")] == [("one", "alice.box")]
+        assert [(one.text, one.shared_by) for one in history] == [("one", "alice.box")]
+        assert not carol._parts.channels.shared._awaited
         assert (shared.messages, shared.epochs) == (1, 1)
         assert slots_sent(alice, carol.id) == 1
 

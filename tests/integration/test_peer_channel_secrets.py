@@ -1,6 +1,5 @@
 """Who can read a channel: with all keys that a peer ever held, and a copy of everything that the broker stores."""
 
-import asyncio
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,6 @@ from claudemesh.crypto.epoch_record import EpochRecord, open_record
 from claudemesh.crypto.epochs import channel_key, open_slot
 from claudemesh.crypto.primitives import secretbox_open
 from claudemesh.errors import AddressError, ClaudemeshError, Unopenable, UsageError
-from claudemesh.peer import Peer
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.journal import epochs as epoch_rows
 from claudemesh.peer.keystore import Keystore
@@ -23,7 +21,7 @@ from claudemesh.protocol import codec
 from claudemesh.protocol.messages import Post
 from claudemesh.types import BoxId, ChannelId
 from tests.faults.peers import knows
-from tests.teams import knows_channel, silent, take, team
+from tests.teams import history_of, knows_channel, silent, take, team
 
 
 class Stolen(NamedTuple):
@@ -134,7 +132,7 @@ async def test_a_newcomer_reads_nothing_from_before_until_a_member_shares_it(tmp
         assert [one.text for one in await carol.channel_history("@ops")] == ["welcome"]
 
         [shared] = await alice.share_history("@ops", "carol")
-        await eventually_history(carol, 3)
+        await history_of(carol, "@ops", 3)
 
         history = await carol.channel_history("@ops")
         assert [(one.text, one.sender, one.shared_by) for one in history] == [
@@ -176,18 +174,9 @@ async def test_a_person_is_given_the_history_on_every_device_that_is_in_the_chan
         await alice.add_to_channel("@ops", "bob.phone")
         await knows_channel(phone, "@ops")
         second = await alice.share_history("@ops", "bob")
-        await eventually_history(phone, 2)
+        await history_of(phone, "@ops", 2)
 
         assert [(one.peer, one.messages) for one in first] == [(bob.id, 1)]
         assert {one.peer: one.messages for one in second} == {bob.id: 1, phone.id: 2}
         with pytest.raises(UsageError):
             await alice.share_history("@ops", "alice")
-
-
-async def eventually_history(peer: Peer, count: int) -> None:
-    """Wait until a peer holds so many posts of `@ops`."""
-    for _ in range(1_000):
-        if len(await peer.channel_history("@ops")) >= count:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("the history did not come")
