@@ -45,7 +45,8 @@ async def test_two_join_by_one_link_while_the_owner_is_offline_and_talk(tmp_path
             await bob.send("carol", "hello")
             assert (await next_message(carol)).text == "hello"
             assert bob.resolve("alice") == carol.resolve("alice")  # whom the link named, until she says more herself
-            await bob.send("alice", "for later")
+            later = await bob.send("alice", "for later")
+            await bob.wait_for(later.id, "accepted")
         async with opened(tmp_path / "alice") as alice:
             await knows(alice, "bob.box")
             assert {peer.address for peer in await alice.peers()} == {"alice.box", "bob.box", "carol.box"}
