@@ -172,6 +172,30 @@ async def test_node_that_stops_in_a_transaction_does_not_hold_the_others_for_lon
     assert (await first.append([submission()], NOW))[0].audit_n == 1
 
 
+async def test_node_that_stops_while_it_sends_rows_does_not_hold_the_others(
+    empty_database: str, stores: tuple[PostgresStore, PostgresStore]
+) -> None:
+    """The server waits for the rest of a COPY without an end: whoever is held up ends that connection."""
+    frozen = await connection.connect(DatabaseUrl(empty_database), patient=True)
+    await frozen.execute("BEGIN")
+    await transaction.Transaction(frozen).hold([MESH])
+    begun = asyncio.Event()
+
+    async def rows() -> AsyncIterator[bytes]:
+        begun.set()
+        await asyncio.sleep(60)
+        yield b""
+
+    sending = asyncio.ensure_future(frozen._driver.copy_to_table("readiness", source=rows()))
+    await begun.wait()
+    [answer] = await stores[1].append([submission()], NOW)
+
+    assert answer.audit_n == 0
+    assert frozen.is_closed
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+
+
 async def test_broker_that_was_alone_and_closed_leaves_its_place_and_its_sessions(empty_database: str) -> None:
     """The next process joins at once, and learns who was connected."""
     first = PostgresStore(DatabaseUrl(empty_database))
@@ -323,6 +347,19 @@ async def test_commit_is_never_left_to_chance(postgres: PostgresServer, empty_da
     postgres.sql("ALTER ROLE claudemesh RESET synchronous_commit", empty_database)
 
     assert value == "on"
+
+
+async def test_a_transaction_that_waited_reads_what_the_other_wrote(
+    postgres: PostgresServer, empty_database: str
+) -> None:
+    """Also where the database's owner has made another level of isolation the default: there, whoever waits fails."""
+    postgres.sql("ALTER ROLE claudemesh SET default_transaction_isolation = 'repeatable read'", empty_database)
+    opened = await connection.connect(DatabaseUrl(empty_database))
+    value = await opened.value("SHOW transaction_isolation")
+    await opened.close()
+    postgres.sql("ALTER ROLE claudemesh RESET default_transaction_isolation", empty_database)
+
+    assert value == "read committed"
 
 
 async def test_label_that_the_database_cannot_hold_is_kept_as_far_as_it_can(

@@ -17,6 +17,10 @@ OLDEST_SERVER: Final = 15
 
 SETTINGS: Final = {
     "application_name": "claudemesh-broker",
+    # A transaction that has waited for a mesh reads what its predecessor wrote, whatever the role's defaults are; and
+    # no statement ends before the driver's patience does.
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "0",
     # A broker that was frozen in the middle of a transaction must not hold its locks against the others.
     "idle_in_transaction_session_timeout": "4000",
     "lock_timeout": "6000",
@@ -27,6 +31,14 @@ SETTINGS: Final = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
+
+_END_STOPPED: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+        AND application_name = current_setting('application_name') AND query LIKE 'COPY %'
+        AND wait_event = 'ClientRead'
+        AND query_start < clock_timestamp() - current_setting('idle_in_transaction_session_timeout')::interval
+"""
 
 _UNREACHABLE: Final = ("08", "57", "53", "25006")
 """Classes of SQLSTATE: the connection, an operator's stop, missing resources, a server that became a replica."""
@@ -72,6 +84,13 @@ class Connection:
         """Insert many rows; none of them may exist."""
         if rows:
             await self._driver.copy_records_to_table(table, columns=columns, records=rows)
+
+    async def end_stopped(self) -> None:
+        """End the connections of brokers that stopped in the middle of a COPY, with all that they hold.
+
+        While the server waits for the rest of one, none of its own timeouts counts.
+        """
+        await self._driver.execute(_END_STOPPED)
 
     def drop(self) -> None:
         """Close it at once, whatever it does."""

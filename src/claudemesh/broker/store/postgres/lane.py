@@ -127,6 +127,7 @@ class Lane:
                 if attempt == ATTEMPTS - 1 or not may_be_repeated(error):
                     raise
                 await self._roll_back(connection)
+                await connection.end_stopped()
             else:
                 return
 
