@@ -1,18 +1,21 @@
 """A commit whose answer is lost: nobody knows whether it took effect (docs/spec/cluster.md §6)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from claudemesh.broker.app import Broker, Shared
 from claudemesh.broker.store.base import FannedOut, FanOut, Leased, Stored, Submission
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.errors import LocalError, Refused
 from claudemesh.protocol import messages
 from claudemesh.protocol.roster import GENERAL
 from tests import wire_client as wire
+from tests.brokers import settings
 from tests.clusters import local_cluster
 
 
@@ -40,6 +43,11 @@ class Forgetful(SqliteStore):
         rows = await super().lease(*given)
         self._lose("lease")
         return rows
+
+    async def append_entries(self, *given: Any, **more: Any) -> bool:
+        was_appended = await super().append_entries(*given, **more)
+        self._lose("append_entries")
+        return was_appended
 
 
 @pytest.mark.parametrize("kind", ["append", "fan_out"])
@@ -80,3 +88,40 @@ async def test_a_lost_answer_to_a_lease_does_not_keep_its_rows(tmp_path: Path) -
                     deliveries = await bobs.deliveries(3)
 
     assert len({one.q for one in deliveries}) == 3
+
+
+@pytest.mark.parametrize("nodes", ["alone", "cluster"])
+async def test_a_revocation_whose_answer_was_lost_holds_all_the_same(tmp_path: Path, nodes: str) -> None:
+    """Whoever was removed loses its link although nobody appends the entry again, and the others learn of it."""
+    async with broker_of(tmp_path, nodes) as node:
+        owner, bob = await wire.mesh_of(node.url, 2)
+        async with wire.member(node.url, owner) as owners, wire.member(node.url, bob) as bobs:
+            entry = owner.entry("revoke", who=bob.id, why="stolen")
+            node._store.loses = "append_entries"  # type: ignore[attr-defined]
+
+            with pytest.raises(Refused) as refused:
+                await owners.append(entry)
+            closing = await bobs.ended()
+            log = await owners.expect(messages.Log)
+            with pytest.raises(Refused) as again:
+                await owners.append(entry)
+
+    assert refused.value.code == "storage"
+    assert isinstance(closing, messages.Closing)
+    assert closing.code == "revoked"
+    assert log.entries == [entry]
+    assert again.value.code == "cas"
+
+
+@asynccontextmanager
+async def broker_of(directory: Path, nodes: str) -> AsyncIterator[Broker]:
+    """A broker that is alone on a forgetful store, or one node of several."""
+    if nodes == "cluster":
+        async with local_cluster(directory, Forgetful) as cluster:
+            yield await cluster.start()
+        return
+    store = Forgetful(directory / "alone.db")
+    await store.open()
+    async with Broker(settings(directory), shared=Shared(store, None)) as broker:
+        yield broker
+    await store.close()

@@ -52,10 +52,10 @@ _SWEEP_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What several nodes inside one process use together; it is open, and stays so."""
+    """What several nodes inside one process use together; it is open, and stays so. Without a bus there is one."""
 
     store: Store
-    bus: Bus
+    bus: Bus | None
 
 
 class Broker:
@@ -287,6 +287,7 @@ class Broker:
             self._http.half_open = self._listener.half_open
             try:
                 await self._members.sweep()
+                await self._core.ordering.settle_doubts()
             except LocalError:
                 self._core.metrics.store_failures += 1
 

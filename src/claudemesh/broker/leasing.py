@@ -11,7 +11,7 @@ from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.pushing import delivery, push_frames
 from claudemesh.broker.routing import Mailbox
-from claudemesh.broker.store.base import Leased, Notice, Store, Undelivered
+from claudemesh.broker.store.base import UNCERTAIN, Leased, Notice, Store, Undelivered
 from claudemesh.errors import LocalError
 from claudemesh.protocol.messages import Closing
 from claudemesh.types import MeshId, PeerId, UnixMillis
@@ -23,8 +23,6 @@ LEASE_BYTES: Final = 256 << 10
 EXPIRE_ROWS: Final = 256
 EXPIRE_INTERVAL_S: Final = 5.0
 RETRY_S: Final = 1.0
-_UNCERTAIN: Final = ("database_unreachable",)
-"""After these nobody knows whether a commit took effect."""
 _FAR_S: Final = 3_600.0
 _SLOW_READER_POLL_S: Final = 0.05
 
@@ -117,7 +115,7 @@ class Leasing:
         A row that was leased then and never pushed would stay until the link ends. So everything that the link has is
         let go and pushed again; whoever has it already says so.
         """
-        if error.code in _UNCERTAIN:
+        if error.code in UNCERTAIN:
             self._unreleased.update(links)
 
     def undelivered(self, mesh: MeshId, letters: Sequence[Undelivered]) -> None:

@@ -10,13 +10,13 @@ from typing import Final, Literal, NoReturn
 import msgspec
 
 from claudemesh.broker.announcing import Announcer, Changing
-from claudemesh.broker.directory import Directory, Mesh, encode_statement
+from claudemesh.broker.directory import Directory, Mesh, decode_entries, encode_statement
 from claudemesh.broker.following import Following
 from claudemesh.broker.hints import Hints
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.pushing import MAX_PAGE_BYTES, log_frame
-from claudemesh.broker.store.base import HeadRow, Store
+from claudemesh.broker.store.base import UNCERTAIN, HeadRow, Store
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import BadSignature, LocalError, Malformed, Refused, RosterRefused
@@ -58,6 +58,8 @@ class Ordering:
         self._announcer = announcer
         self._following = following
         self._hints = hints
+        self._doubtful: set[Mesh] = set()
+        """Where the answer to a commit was lost: the store may hold more than the roster in memory."""
 
     async def append(self, mesh: Mesh, entries: Sequence[Entry], uploader: Uploader, actor: PeerId | None) -> int:
         """Append all of `entries` or none.
@@ -71,7 +73,7 @@ class Ordering:
             LocalError: The store failed; nothing was appended.
         """
         async with mesh.appending:
-            if self._following is not None and not await self._following.look(mesh):
+            if (self._following is not None or mesh in self._doubtful) and not await self._look(mesh):
                 raise Refused("unknown_mesh")
             changing = Changing(mesh, entries)
             if len(entries) == 1:
@@ -155,6 +157,16 @@ class Ordering:
             if seq > mesh.roster.seq:
                 return
 
+    async def settle_doubts(self) -> None:
+        """Once a second: see what became of entries whose commit was not answered, and act on those that are stored.
+
+        Raises:
+            LocalError: The store fails still.
+        """
+        for mesh in list(self._doubtful):
+            async with mesh.appending:
+                await self._look(mesh)
+
     def head(self, mesh: Mesh) -> Statement:
         """The signed head, not older than a minute."""
         return self._announcer.head(mesh)
@@ -171,9 +183,9 @@ class Ordering:
     async def _append_many(
         self, mesh: Mesh, entries: Sequence[Entry], uploader: Uploader, actor: PeerId | None
     ) -> None:
-        """On a copy, so that nobody sees a roster that is not stored yet; a mesh that is not served needs none."""
+        """On a copy, so that nobody sees a roster that is not stored yet; a mesh that nobody is served needs none."""
         now = self._clock()
-        if not mesh.serves(self._broker):
+        if not (mesh.serves(self._broker) or mesh.has_moved(self._broker) or _moves(entries)):
             await self._append_in_place(mesh, entries, uploader, actor)
             return
         self._check(mesh.roster, entries[0], uploader, now, first=True)
@@ -243,18 +255,38 @@ class Ordering:
         raws, now, end = [_encode_entry(entry) for entry in entries], self._clock(), seq + len(entries)
         signed = sign_head(mesh.id, end, head, now, self._key)
         row = HeadRow(end, now, encode_statement(signed))
-        stored = await self._store.append_entries(mesh.id, seq, raws, now, actor=actor, served=served, head=row)
+        try:
+            stored = await self._store.append_entries(mesh.id, seq, raws, now, actor=actor, served=served, head=row)
+        except LocalError as error:
+            if error.code in UNCERTAIN and seq >= 0:  # a genesis is looked for in the store in any case
+                self._doubtful.add(mesh)
+            raise
         if stored:
             mesh.keep_head(signed, end, now)
         return stored
 
     async def _overtaken(self, mesh: Mesh) -> NoReturn:
-        """Somebody else appended first."""
-        if self._following is None:
-            await self._directory.reload(mesh)
-        else:
-            await self._following.look(mesh)
+        """Somebody else appended first; or this broker, by a commit whose answer was lost."""
+        await self._look(mesh)
         raise Refused("cas", f"the roster ends at {mesh.roster.seq}")
+
+    async def _look(self, mesh: Mesh) -> bool:
+        """Bring a mesh up to date with the store, as `Following.look`, also where nobody else writes."""
+        if self._following is not None:
+            is_held = await self._following.look(mesh)
+        else:
+            is_held = await self._look_alone(mesh)
+        self._doubtful.discard(mesh)
+        return is_held
+
+    async def _look_alone(self, mesh: Mesh) -> bool:
+        have = mesh.roster.seq + 1
+        entries = decode_entries(await self._store.entries(mesh.id, have, limits.MAX_ENTRIES_PER_FRAME))
+        changing = Changing(mesh, entries)
+        await self._directory.reload(mesh)
+        if entries:
+            self._announcer.announce(mesh, entries, changing.result())
+        return mesh.roster.seq >= 0
 
     def _holds(self, mesh: Mesh, checked: Sequence[Checked]) -> bool:
         """Whether the roster names this broker, or named it once: then the log is kept for those who ask."""
@@ -265,6 +297,10 @@ class Ordering:
         for one in checked:
             if one.op == "rekey":
                 mesh.rekeys[PeerId(one.body["by"])] = one.seq
+
+
+def _moves(entries: Sequence[Entry]) -> bool:
+    return any('"op":"broker"' in entry.b for entry in entries)
 
 
 def _refusal(error: Malformed | RosterRefused | BadSignature) -> Refused:

@@ -1,12 +1,12 @@
 """The contract of a store: everything durable that a broker has (docs/spec/audit.md for its audit rows).
 
 Payloads, roster entries, cards and attestations are opaque bytes to the store. A call that returns has been
-committed to disk; a call that raises took no effect. Calls may run concurrently; each is one transaction,
-and those that wait at the same time share a commit. The clock is an argument.
+committed to disk; a call that raises took no effect, unless its code is one of `UNCERTAIN`. Calls may run
+concurrently; each is one transaction, and those that wait at the same time share a commit. The clock is an argument.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from claudemesh.broker.store.rows import (
     Acknowledgement,
@@ -38,6 +38,7 @@ from claudemesh.broker.store.rows import (
 from claudemesh.types import BrokerId, ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
 
 __all__ = [
+    "UNCERTAIN",
     "Acknowledgement",
     "AuditEvent",
     "Beat",
@@ -67,11 +68,16 @@ __all__ = [
 ]
 
 
+UNCERTAIN: Final = ("database_unreachable",)
+"""Codes of a `LocalError` after which nobody knows whether a commit took effect."""
+
+
 class Store(Protocol):
     """Everything durable that a broker has.
 
     Every method may raise `LocalError`: `disk` when the disk is full or fails, `journal_damaged` when the database is
-    corrupt. Nothing of that call took effect then, and the store can be called again.
+    corrupt. Nothing of that call took effect then, and the store can be called again. So it can after one of
+    `UNCERTAIN`, but then that call may have taken effect.
     """
 
     async def open(self) -> None:
