@@ -514,7 +514,7 @@ async def test_a_deleted_mesh_leaves_nothing(store: Store) -> None:
         await store.put_card(mesh, ALICE, 1, b"card")
         await store.put_attestation(mesh, ALICE, Digest(mesh), LATER, b"att", session=SESSION)
 
-    await store.delete_mesh(MESH)
+    await store.delete_mesh(MESH, unserved_before=LATER)
 
     assert [row.mesh for row in await store.meshes()] == [OTHER_MESH]
     assert await store.entries(MESH, 0, 10) == []
@@ -527,11 +527,23 @@ async def test_a_deleted_mesh_leaves_nothing(store: Store) -> None:
     assert len(await verified(store, OTHER_MESH)) == 2
 
 
+async def test_a_mesh_is_deleted_only_while_it_is_old_and_not_served(store: Store) -> None:
+    """Whoever decides to delete it has looked a moment ago; an upload on another node may have ended since."""
+    await store.append_entries(MESH, -1, [b"e0"], NOW, actor=None, served=False)
+
+    assert not await store.delete_mesh(MESH, unserved_before=NOW)
+    await store.append_entries(MESH, 0, [b"e1"], NOW, actor=None, served=True)
+    assert not await store.delete_mesh(MESH, unserved_before=LATER)
+
+    assert await store.entries(MESH, 0, 10) == [b"e0", b"e1"]
+    assert len(await verified(store)) == 2
+
+
 async def test_a_mesh_may_be_uploaded_again_after_it_was_deleted(store: Store) -> None:
     """Nothing that was cached of the first one is left."""
     await store.append_entries(MESH, -1, [b"e0"], NOW, actor=None, served=False)
     await store.append([submission()], NOW)
-    await store.delete_mesh(MESH)
+    await store.delete_mesh(MESH, unserved_before=LATER)
 
     assert await store.append_entries(MESH, -1, [b"e0"], NOW, actor=None, served=True)
     [answer] = await store.append([submission()], NOW)

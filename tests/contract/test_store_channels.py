@@ -253,10 +253,11 @@ async def test_subscriptions_are_kept_replaced_and_forgotten(reopen: Reopen) -> 
 async def test_deleted_mesh_leaves_no_post_and_no_subscription(store: Store) -> None:
     """The other mesh keeps its own."""
     for mesh in (MESH, OTHER_MESH):
+        await store.append_entries(mesh, -1, [b"e0"], NOW, actor=None, served=False)
         await store.fan_out([fan_out(BOB, mesh=mesh)], NOW)
         await store.subscribe(mesh, DEPLOYS, BOB, True)
 
-    await store.delete_mesh(MESH)
+    await store.delete_mesh(MESH, unserved_before=LATER)
     [again] = await store.fan_out([fan_out(BOB)], NOW)
 
     assert not again.duplicate

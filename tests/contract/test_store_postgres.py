@@ -139,9 +139,9 @@ async def test_mesh_that_another_node_deleted_and_that_came_back_is_a_new_one(
 ) -> None:
     """Nothing that the first node had cached of the old mesh is used for the new one."""
     first, second = stores
-    await first.append_entries(MESH, -1, [b"e0"], NOW, actor=None, served=True)
+    await first.append_entries(MESH, -1, [b"e0"], NOW, actor=None, served=False)
     await first.append([submission()], NOW)
-    await second.delete_mesh(MESH)
+    await second.delete_mesh(MESH, unserved_before=LATER)
     await second.append_entries(MESH, -1, [b"e0"], NOW, actor=None, served=True)
 
     [answer] = await first.append([submission()], NOW)

@@ -299,12 +299,13 @@ class Broker:
             core.presence.forget_all_but({mesh.id for mesh in core.directory.loaded()})
             try:
                 await self._store.expire_attestations(now)
+                before = UnixMillis(now - core.grants.unserved_lifetime_ms)
                 for row in await self._store.meshes():
                     mesh = core.directory.cached(row.mesh)
-                    if row.served or row.created_at > now - core.grants.unserved_lifetime_ms or (mesh and mesh.used):
+                    if row.served or row.created_at >= before or (mesh and mesh.used):
                         continue
                     core.directory.forget(row.mesh)
-                    await self._store.delete_mesh(row.mesh)
+                    await self._store.delete_mesh(row.mesh, unserved_before=before)
             except LocalError:
                 core.metrics.store_failures += 1
 

@@ -251,8 +251,11 @@ class Store(Protocol):
     async def find_mesh(self, prefix: str) -> MeshId | None:
         """The mesh whose id starts with `prefix` (32 digits in an invite link); None when none does, or several do."""
 
-    async def delete_mesh(self, mesh: MeshId) -> None:
-        """Delete a mesh and all that belongs to it, its audit log included."""
+    async def delete_mesh(self, mesh: MeshId, *, unserved_before: UnixMillis) -> bool:
+        """Delete a mesh and all that belongs to it, its audit log included, if it is not served and that old.
+
+        Returns whether it was: another node may have been told meanwhile that it is to be served.
+        """
 
     # Cards and attestations
 

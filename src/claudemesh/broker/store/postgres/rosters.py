@@ -27,6 +27,7 @@ _RENEW: Final = """
     UPDATE meshes SET head_at = $2, head = $3
     WHERE mesh_id = $1 AND length = $4 AND length > 0 AND (head_at IS NULL OR head_at < $5)
 """
+_UNSERVED: Final = "SELECT 1 FROM meshes WHERE mesh_id = $1 AND NOT served AND created_at < $2"
 _DELETIONS: Final = (
     "DELETE FROM leases WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = $1)",
     "DELETE FROM mailbox WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = $1)",
@@ -72,6 +73,11 @@ async def renew_head(transaction: Transaction, mesh: MeshId, head: HeadRow, olde
     await transaction.execute(_RENEW, mesh, head.at, head.statement, head.seq + 1, older_than)
     end = ends_of(await transaction.fetch(ENDS, [mesh])).get(mesh)
     return None if end is None else end.head
+
+
+async def is_unserved(transaction: Transaction, mesh: MeshId, before: UnixMillis) -> bool:
+    """Whether a mesh was founded before then and is not served."""
+    return bool(await transaction.fetch(_UNSERVED, mesh, before))
 
 
 async def delete(transaction: Transaction, mesh: MeshId) -> None:

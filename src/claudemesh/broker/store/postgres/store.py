@@ -278,14 +278,17 @@ class PostgresStore:
         found = await self._readers.fetch(rosters.BY_PREFIX, prefix)
         return MeshId(found[0][0]) if len(found) == 1 else None
 
-    async def delete_mesh(self, mesh: MeshId) -> None:
-        """Delete a mesh and all that belongs to it."""
+    async def delete_mesh(self, mesh: MeshId, *, unserved_before: UnixMillis) -> bool:
+        """Delete a mesh that is not served, and all that belongs to it; see `Store.delete_mesh`."""
 
-        async def operation(transaction: Transaction) -> None:
-            await rosters.delete(transaction, mesh)
-            self._forget()
+        async def operation(transaction: Transaction) -> bool:
+            is_useless = await rosters.is_unserved(transaction, mesh, unserved_before)
+            if is_useless:
+                await rosters.delete(transaction, mesh)
+                self._forget()
+            return is_useless
 
-        await self._lane.do(operation, [mesh])
+        return await self._lane.do(operation, [mesh])
 
     # Cards and attestations
 

@@ -30,6 +30,7 @@ _ENTRIES: Final = "SELECT entry FROM roster_entries WHERE mesh_id = ? AND seq >=
 _MESHES: Final = "SELECT mesh_id, served, length, created_at FROM meshes ORDER BY created_at, mesh_id"
 # Hex digits end at f, so every id that starts with a prefix lies before prefix ‖ g.
 _BY_PREFIX: Final = "SELECT mesh_id FROM meshes WHERE mesh_id >= ?1 AND mesh_id < ?1 || 'g' LIMIT 2"
+_UNSERVED: Final = "SELECT 1 FROM meshes WHERE mesh_id = ? AND NOT served AND created_at < ?"
 _DELETIONS: Final = (
     "DELETE FROM mailbox WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = ?)",
     "DELETE FROM payloads WHERE sender IN (SELECT ref FROM peers WHERE mesh_id = ?)",
@@ -111,6 +112,11 @@ def find(connection: sqlite3.Connection, prefix: str) -> MeshId | None:
     """The only mesh whose id starts with `prefix`."""
     found = connection.execute(_BY_PREFIX, (prefix,)).fetchall()
     return MeshId(found[0][0]) if len(found) == 1 else None
+
+
+def is_unserved(connection: sqlite3.Connection, mesh: MeshId, before: UnixMillis) -> bool:
+    """Whether a mesh was founded before then and is not served."""
+    return connection.execute(_UNSERVED, (mesh, before)).fetchone() is not None
 
 
 def delete(connection: sqlite3.Connection, mesh: MeshId) -> None:

@@ -245,14 +245,17 @@ class SqliteStore:
         """The mesh whose id starts with `prefix`."""
         return await self._database.read(partial(rosters.find, prefix=prefix))
 
-    async def delete_mesh(self, mesh: MeshId) -> None:
-        """Delete a mesh and all that belongs to it."""
+    async def delete_mesh(self, mesh: MeshId, *, unserved_before: UnixMillis) -> bool:
+        """Delete a mesh that is not served, and all that belongs to it; see `Store.delete_mesh`."""
 
-        def operation(connection: sqlite3.Connection) -> None:
-            rosters.delete(connection, mesh)
-            self._forget()
+        def operation(connection: sqlite3.Connection) -> bool:
+            is_useless = rosters.is_unserved(connection, mesh, unserved_before)
+            if is_useless:
+                rosters.delete(connection, mesh)
+                self._forget()
+            return is_useless
 
-        await self._database.write(operation)
+        return await self._database.write(operation)
 
     async def put_card(self, mesh: MeshId, member: PeerId, number: int, card: bytes) -> bool:
         """Keep a card whose number is higher than the one kept."""
