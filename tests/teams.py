@@ -125,8 +125,10 @@ class Team:
 
 
 @asynccontextmanager
-async def team(home: Path, owner: str, *others: str) -> AsyncIterator[tuple[Team, list[Peer]]]:
-    async with serving(home) as broker:
+async def team(
+    home: Path, owner: str, *others: str, limits: dict[str, int] | None = None
+) -> AsyncIterator[tuple[Team, list[Peer]]]:
+    async with serving(home, limits=limits) as broker:
         made = Team(broker, home)
         try:
             founder = await made.found(owner)

@@ -206,7 +206,7 @@ class HandshakeRefused(Invalid):
 
 
 class Refused(ClaudemeshError):
-    """The broker or the recipient said no. Nothing was stored."""
+    """The broker or the recipient said no. Nothing was stored; after `storage`, that is not known for certain."""
 
     exit_code = 5
     CODES: ClassVar[dict[str, str]] = {

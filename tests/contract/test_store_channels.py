@@ -3,7 +3,17 @@
 import asyncio
 from typing import Any
 
-from claudemesh.broker.store.base import Expired, FannedOut, FanOut, LinkId, Recipient, Store, Subscription, Usage
+from claudemesh.broker.store.base import (
+    Expired,
+    FannedOut,
+    FanOut,
+    LinkId,
+    Recipient,
+    Store,
+    Subscription,
+    Undelivered,
+    Usage,
+)
 from claudemesh.protocol import limits
 from claudemesh.types import ChannelId, Digest, MessageId, PeerId, UnixMillis
 from tests.contract.conftest import Reopen
@@ -75,6 +85,20 @@ async def test_epoch_brings_each_member_its_own_slot(store: Store) -> None:
 
     assert (to_bob.kind, to_bob.slot, to_carol.slot) == ("epoch", "slot of bob", "slot of carol")
     assert to_bob.payload == to_carol.payload == b'{"st":{}}'
+
+
+async def test_sender_finds_whom_a_post_misses_in_its_mailbox(store: Store) -> None:
+    """Stored with the post, and once: a repetition brings no second notice."""
+    missed = Undelivered(MESH, CAROL, ALICE, MessageId("01" * 16))
+    post = fan_out(BOB, notices=[(missed, b"carol's is full")])
+
+    await store.fan_out([post], NOW)
+    await store.fan_out([post], NOW)
+
+    rows = await store.lease(MESH, ALICE, LINK, NOW, 10)
+    assert [(row.kind, row.payload) for row in rows] == [("sys", b"carol's is full")]
+    assert await store.mailbox_usage(MESH, ALICE) == Usage(1, len(b"carol's is full"))
+    assert await store.mailbox_usage(MESH, CAROL) == Usage(0, 0)
 
 
 async def test_one_mailbox_keeps_the_order_of_everything_that_came(store: Store) -> None:

@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from claudemesh.broker.app import Broker
+from claudemesh.crypto import statements
+from claudemesh.errors import Refused
 from claudemesh.protocol import codec, limits, messages
 from claudemesh.protocol.roster import GENERAL
 from tests import wire_client as wire
 from tests.brokers import serving
 from tests.channel_wire import DEPLOYS, REVIEWS, append, audit_rows, post_of, private_channel, refusal_of
+
+
+def notice_of(delivery: messages.Delivery, broker: Broker) -> tuple[str, str, str]:
+    """What the broker says of a message of the peer that it is delivered to."""
+    assert delivery.st is not None
+    body = statements.open_statement(delivery.st, "sys", broker.id)
+    return body["ev"], body["id"], body["who"]
 
 
 @pytest.fixture
@@ -230,8 +239,8 @@ async def test_scheduled_post_is_delivered_when_its_time_has_come(broker: Broker
     assert [post_of(one).id for one in deliveries] == [at_once.id, later.id]
 
 
-async def test_full_mailbox_misses_a_post_and_the_others_get_it(tmp_path: Path) -> None:
-    """One peer that never comes back must not silence a channel."""
+async def test_full_mailbox_misses_a_post_the_others_get_it_and_its_sender_is_told(tmp_path: Path) -> None:
+    """One peer that never comes back must not silence a channel, and nobody is to believe that it was reached."""
     async with serving(tmp_path, limits={"mailbox_rows": 2}) as broker:
         owner, bob, carol = await wire.mesh_of(broker.url, 3)
         posts = [owner.post(GENERAL) for _ in range(4)]
@@ -242,9 +251,68 @@ async def test_full_mailbox_misses_a_post_and_the_others_get_it(tmp_path: Path) 
                 [delivery] = await carols.deliveries(1)
                 await carols.acknowledge(delivery)
                 got.append(post_of(delivery).id)
+            told = [notice_of(one, broker) for one in await sending.deliveries(2)]
+            repeated = await sending.submit(posts[3])
+            silent = await sending.quiet(messages.Push)
         async with wire.member(broker.url, bob) as bobs:
             kept = [post_of(one).id for one in await bobs.deliveries(2)]
             alone = await bobs.quiet(messages.Push)
 
     assert got == [post.id for post in posts]
     assert (kept, alone) == (got[:2], True)
+    assert told == [("mailbox_full", post, bob.id) for post in got[2:]]
+    assert (repeated["id"], silent) == (got[3], True)
+
+
+async def test_notices_cost_their_sender_messages_and_stop_where_its_own_mailbox_is_full(tmp_path: Path) -> None:
+    """Whoever posts to many that are full has the broker sign for each: it slows down, and what waits stays bounded."""
+    async with serving(tmp_path, limits={"mailbox_rows": 3, "messages_burst": 4, "messages_per_second": 1}) as broker:
+        owner, *others = await wire.mesh_of(broker.url, 4)
+        async with wire.member(broker.url, owner) as sending, wire.member(broker.url, others[0]) as reading:
+            for _ in range(3):
+                await sending.submit(owner.post(GENERAL))
+            await reading.acknowledge(*await reading.deliveries(3))
+            await sending.submit(owner.post(GENERAL))
+            with pytest.raises(Refused) as refused:
+                await sending.submit(owner.post(GENERAL))
+            usage = await broker._store.mailbox_usage(owner.mesh, owner.id)
+
+    assert refused.value.code == "rate_limited"
+    assert refused.value.retry_after_ms is not None
+    assert refused.value.retry_after_ms > 2_000
+    assert usage.rows == 2
+
+
+async def test_nobody_is_named_where_a_post_has_too_many_recipients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There nobody sends a receipt either: the post is known to be accepted, and no more."""
+    monkeypatch.setattr(limits, "MAX_CONFIRMED", 1)
+    async with serving(tmp_path, limits={"mailbox_rows": 1}) as broker:
+        owner, _, carol = await wire.mesh_of(broker.url, 3)
+        async with wire.member(broker.url, owner) as sending, wire.member(broker.url, carol) as carols:
+            for _ in range(2):
+                await sending.submit(owner.post(GENERAL))
+                await carols.acknowledge(*await carols.deliveries(1))
+            silent = await sending.quiet(messages.Push)
+
+    assert silent
+
+
+@pytest.mark.parametrize("limit", ["mailbox_rows", "mesh_rows"])
+async def test_post_that_all_would_miss_is_refused_and_may_come_again(tmp_path: Path, limit: str) -> None:
+    """Nothing of it is stored, so it is not accepted; when there is room again it is."""
+    async with serving(tmp_path, limits={limit: 1}) as broker:
+        owner, bob = await wire.mesh_of(broker.url, 2)
+        first, second = owner.post(GENERAL), owner.post(GENERAL)
+        async with wire.member(broker.url, owner) as sending:
+            await sending.submit(first)
+            with pytest.raises(Refused) as refused:
+                await sending.submit(second)
+            async with wire.member(broker.url, bob) as bobs:
+                await bobs.acknowledge(*await bobs.deliveries(1))
+                await sending.submit(second)
+                [delivery] = await bobs.deliveries(1)
+
+    assert (refused.value.code, refused.value.retry_after_ms) == ("mailbox_full", 60_000)
+    assert post_of(delivery).id == second.id

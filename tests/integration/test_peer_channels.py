@@ -2,11 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from claudemesh.errors import AddressError, RosterRefused
 from claudemesh.peer import Peer, Stage
+from claudemesh.protocol.delivery import Witness
 from claudemesh.protocol.roster import EVERYONE
 from claudemesh.types import ChannelId
 from tests.teams import eventually, knows_channel, silent, take, team
@@ -44,6 +46,35 @@ async def test_everybody_reads_general_from_the_start(tmp_path: Path) -> None:
         assert (at_bob.channel, at_bob.sender, at_bob.is_stale, at_bob.gap) == ("#general", "alice.box", False, 0)
         status = await alice.status(sent.id)
         assert (status.recipients[0].address, status.recipients[0].stage) == ("#general", Stage.ACCEPTED)
+
+
+async def test_whoever_misses_a_post_because_its_mailbox_is_full_is_named_to_its_sender(tmp_path: Path) -> None:
+    """The channel's own stage is `accepted`; that of the absent member is not, and the broker has signed why."""
+    async with team(tmp_path, "alice", "bob", "carol", limits={"mailbox_rows": 8}) as (made, (alice, bob, carol)):
+        absent = bob.id
+        await made.close("bob")
+        sent = []
+        for number in range(10):
+            sent.append(await alice.send("#general", f"number {number}"))
+            await take(carol, 1)
+
+        async def missed() -> list[Any]:
+            status = await alice.status(sent[-1].id)
+            return [one for one in status.recipients if one.peer == absent]
+
+        async with asyncio.timeout(10):
+            while not await missed():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        status, [at_bob] = await alice.status(sent[-1].id), await missed()
+        first = await alice.status(sent[0].id)
+
+        assert status.recipients[0].stage is Stage.ACCEPTED
+        assert (at_bob.stage, at_bob.shown.witness, at_bob.steps[-1].detail) == (
+            Stage.REFUSED,
+            Witness.BROKER,
+            "mailbox_full",
+        )
+        assert absent not in {one.peer for one in first.recipients}
 
 
 async def test_an_open_channel_reaches_those_who_joined_it(tmp_path: Path) -> None:

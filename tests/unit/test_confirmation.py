@@ -1,6 +1,7 @@
 """In which channels each recipient of a post sends a receipt."""
 
-from claudemesh.peer.channel_reading import MAX_CONFIRMED, is_confirmed
+from claudemesh.protocol.confirmation import is_confirmed
+from claudemesh.protocol.limits import MAX_CONFIRMED
 from claudemesh.protocol.roster import EVERYONE, GENERAL, SPACE
 from claudemesh.types import ChannelId
 from tests.channel_members import team

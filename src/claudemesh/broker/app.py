@@ -176,7 +176,7 @@ class Broker:
         leasing = of(Leasing)(self._store, directory, grants, metrics, clock, self._spawn, notice, hints)
         acceptances = Acceptances(key, clock)
         shedding = Shedding(grants.answer_within_ms)
-        commits = of(Commits)(self._store, leasing, acceptances, grants, metrics, clock, shedding, following)
+        commits = of(Commits)(self._store, leasing, acceptances, grants, metrics, clock, shedding, following, notice)
         exchange = Exchange(commits, leasing, acceptances, grants, metrics, clock, broker, shedding)
         creation = self.settings.mesh_creation
         ordering = of(Ordering)(

@@ -17,9 +17,19 @@ from claudemesh.broker.policy import Limits, Quota
 from claudemesh.broker.pushing import delivery, push_frames
 from claudemesh.broker.routing import Mailbox
 from claudemesh.broker.shedding import Shedding
-from claudemesh.broker.store.base import Acknowledgement, FannedOut, Outdated, Store, Stored, Submission, Version
-from claudemesh.errors import ClaudemeshError, LocalError
-from claudemesh.protocol.messages import Post, Refused, Send
+from claudemesh.broker.store.base import (
+    Acknowledgement,
+    FannedOut,
+    Notice,
+    Outdated,
+    Store,
+    Stored,
+    Submission,
+    Version,
+)
+from claudemesh.errors import ClaudemeshError, LocalError, Refused
+from claudemesh.protocol.messages import Post, Send
+from claudemesh.protocol.messages import Refused as RefusedMessage
 from claudemesh.types import Digest, MeshId, PeerId, UnixMillis
 
 STORAGE_RETRY_MS: Final = 5_000
@@ -86,12 +96,13 @@ class Commits:
         clock: Callable[[], UnixMillis],
         shedding: Shedding,
         following: Following | None,
+        notice: Callable[[str], Notice],
     ) -> None:
         """`following` is there where other nodes may change what an envelope was admitted under."""
         self._store = store
         self._leasing = leasing
         self._following = following
-        self._routes = Routes(leasing, grants)
+        self._routes = Routes(leasing, grants, notice)
         self._acceptances = acceptances
         self._grants = grants
         self._metrics = metrics
@@ -166,10 +177,11 @@ class Commits:
         try:
             for _ in range(_ATTEMPTS):
                 expected = self._versions(one.mesh for one in allowed)
-                rows = [self._routes.open(one, quotas) for one in allowed]
+                rows = {one: self._routes.open(one, quotas) for one in allowed}
+                allowed = [one for one in allowed if self._finds_room(one, now)]
                 self.is_routing = False
                 try:
-                    answers = await self._store.fan_out(rows, now, expected)
+                    answers = await self._store.fan_out([rows[one] for one in allowed], now, expected)
                 except Outdated as outdated:
                     self.is_routing = True
                     self._undo(allowed)
@@ -261,9 +273,21 @@ class Commits:
                 self._reject_fan_out(one, refusal, refusal.code, refusal.detail, None)
         return admitted
 
+    def _finds_room(self, one: PendingFanOut, now: UnixMillis) -> bool:
+        """Refuse a post that all would miss; each notice that its sender gets counts as a message of its link."""
+        if one.kind == "post" and one.missed and not one.routes:
+            self._reject_fan_out(one, Refused("mailbox_full"), "mailbox_full", "", MAILBOX_RETRY_MS)
+            return False
+        if one.notices:
+            one.link.messages.charge(now, len(one.notices))
+        return True
+
     def _state(self, one: PendingFanOut, stored: FannedOut) -> None:
         """Answer who sent a post or an epoch."""
         self._metrics.envelopes_duplicate += stored.duplicate
+        if not stored.duplicate:
+            for _ in one.missed:
+                self._metrics.count_refusal("mailbox_full", one.mesh.id, one.link.peer)
         one.settle()
         if one.kind == "post":
             one.link.unanswered -= 1
@@ -314,7 +338,7 @@ class Commits:
         self._leasing.pump(pending.mesh, pending.mailbox)
         submission = pending.submission
         self._metrics.count_refusal(code, submission.mesh, submission.sender)
-        pending.link.send(Refused(code=code, id=submission.id, to=submission.to, retry_after_ms=retry_after_ms))
+        pending.link.send(RefusedMessage(code=code, id=submission.id, to=submission.to, retry_after_ms=retry_after_ms))
 
     def _reject_fan_out(
         self, one: PendingFanOut, error: ClaudemeshError, code: str, detail: str, retry_after_ms: int | None
@@ -324,10 +348,12 @@ class Commits:
         if one.kind == "post":
             one.link.unanswered -= 1
             self._metrics.count_refusal(code, one.mesh.id, one.link.peer)
-            one.link.send(Refused(code=code, id=one.id, chan=one.channel, detail=detail, retry_after_ms=retry_after_ms))
+            one.link.send(
+                RefusedMessage(code=code, id=one.id, chan=one.channel, detail=detail, retry_after_ms=retry_after_ms)
+            )
 
 
-def refusal_of(message: Send | Post, code: str, detail: str = "", retry_after_ms: int | None = None) -> Refused:
+def refusal_of(message: Send | Post, code: str, detail: str = "", retry_after_ms: int | None = None) -> RefusedMessage:
     """The frame that refuses one message."""
     to, chan = (message.to, None) if isinstance(message, Send) else (None, message.chan)
-    return Refused(code=code, id=message.id, to=to, chan=chan, detail=detail, retry_after_ms=retry_after_ms)
+    return RefusedMessage(code=code, id=message.id, to=to, chan=chan, detail=detail, retry_after_ms=retry_after_ms)

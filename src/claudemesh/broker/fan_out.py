@@ -4,7 +4,7 @@ Recipients and routes are decided when the commit begins: until then the members
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,9 +15,10 @@ from claudemesh.broker.links import Link
 from claudemesh.broker.policy import Limits, Quota
 from claudemesh.broker.pushing import delivery
 from claudemesh.broker.routing import Mailbox
-from claudemesh.broker.store.base import FannedOut, FanOut, Recipient, SharedKind
+from claudemesh.broker.store.base import FannedOut, FanOut, Notice, Recipient, SharedKind, Told, Undelivered
 from claudemesh.errors import ClaudemeshError, Refused
-from claudemesh.types import ChannelId, PeerId, Priority, UnixMillis
+from claudemesh.protocol.confirmation import is_confirmed
+from claudemesh.types import ChannelId, MessageId, PeerId, Priority, UnixMillis
 
 MAILBOXES_PER_MESSAGE: Final = 64
 """Mailboxes that a post may fill for the price of one more message."""
@@ -48,6 +49,10 @@ class PendingFanOut:
     """Of an epoch: who waits for the answer."""
     routes: list[tuple[Mailbox, Link | None]] = field(default_factory=list)
     """The mailboxes that it goes into, and the link that each row is leased to as it is stored."""
+    missed: list[PeerId] = field(default_factory=list)
+    """Whose mailboxes have no room for it."""
+    notices: list[Told] = field(default_factory=list)
+    """Of a post: what its sender is told of those."""
 
     def recipients(self) -> Iterator[PeerId]:
         """Whom it is for, by the roster of this moment."""
@@ -78,9 +83,10 @@ class PendingFanOut:
 class Routes:
     """Decides where the rows of a fan-out go, and undoes or carries out what was decided."""
 
-    def __init__(self, leasing: Leasing, grants: Limits) -> None:
+    def __init__(self, leasing: Leasing, grants: Limits, notice: Callable[[str], Notice]) -> None:
         self._leasing = leasing
         self._grants = grants
+        self._notice = notice
 
     def open(self, one: PendingFanOut, quotas: Mapping[Mailbox, Quota]) -> FanOut:
         """Choose the mailboxes that have room, and keep room in the windows of their links."""
@@ -88,6 +94,7 @@ class Routes:
         for mailbox in one.mailboxes():
             quota = quotas.get(mailbox)
             if quota is not None and not quota.take(one.size):
+                one.missed.append(mailbox.peer)
                 continue
             leased = mailbox.direct(self._grants.buffered_bytes) if due else None
             if leased is not None:
@@ -96,6 +103,7 @@ class Routes:
                 mailbox.uncommitted += 1
                 mailbox.backlog = True
             one.routes.append((mailbox, leased))
+        one.notices = self._notices(one, quotas) if one.routes else []
         return FanOut(
             mesh=one.mesh.id,
             sender=one.link.peer,
@@ -112,6 +120,7 @@ class Routes:
                 Recipient(mailbox.peer, None if leased is None else leased.id, one.slots.get(mailbox.peer, ""))
                 for mailbox, leased in one.routes
             ],
+            notices=one.notices,
         )
 
     def finish(self, one: PendingFanOut, stored: FannedOut, pushes: dict[Link, list[Delivered]]) -> None:
@@ -131,12 +140,27 @@ class Routes:
             self._wait(one, mailbox, link)
         if one.not_before is not None:
             self._leasing.scheduled()
+        if one.notices:
+            self._leasing.waits(one.mesh, one.mesh.mailbox(one.link.peer))
 
     def undo(self, one: PendingFanOut) -> None:
         """Nothing was stored."""
         for mailbox, link in one.routes:
             self._wait(one, mailbox, link)
         one.routes.clear()
+        one.missed.clear()
+
+    def _notices(self, one: PendingFanOut, quotas: Mapping[Mailbox, Quota]) -> list[Told]:
+        """What the sender of a post is told where each recipient is accounted for, while its own mailbox has room."""
+        if one.kind != "post" or not one.missed or not is_confirmed(one.mesh.roster, one.channel):
+            return []
+        own, make, told = quotas.get(one.mesh.mailbox(one.link.peer)), self._notice("mailbox_full"), []
+        for peer in one.missed:
+            missing = Undelivered(one.mesh.id, peer, one.link.peer, MessageId(one.id))
+            statement = make(missing)
+            if own is None or own.take(len(statement), beyond_whole=True):
+                told.append((missing, statement))
+        return told
 
     def _wait(self, one: PendingFanOut, mailbox: Mailbox, link: Link | None) -> None:
         if link is not None:
@@ -153,5 +177,5 @@ def message_cost(recipients: int, burst: int) -> int:
 
 
 def mailboxes_of(fan_outs: Sequence[PendingFanOut]) -> set[Mailbox]:
-    """Every mailbox that any of them goes into."""
-    return {mailbox for one in fan_outs for mailbox in one.mailboxes()}
+    """Every mailbox that any of them goes into, or a notice to its sender."""
+    return {mailbox for one in fan_outs for mailbox in [*one.mailboxes(), one.mesh.mailbox(one.link.peer)]}

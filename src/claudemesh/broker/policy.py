@@ -128,11 +128,14 @@ class Quota:
         self._bytes = size
         self._whole = whole
 
-    def take(self, size: int) -> bool:
-        """Take room for one envelope of `size` bytes; false, and nothing is taken, when there is none."""
+    def take(self, size: int, *, beyond_whole: bool = False) -> bool:
+        """Take room for one envelope of `size` bytes; false, and nothing is taken, when there is none.
+
+        `beyond_whole` asks for room in this one alone.
+        """
         if self._rows < 1 or self._bytes < size:
             return False
-        if self._whole is not None and not self._whole.take(size):
+        if self._whole is not None and not beyond_whole and not self._whole.take(size):
             return False
         self._rows -= 1
         self._bytes -= size

@@ -165,7 +165,7 @@ def read_notice(statement: Statement, mesh: MeshId, broker: BrokerId) -> Notice:
     """Verify a broker's notice in the mailbox; raises `Invalid` when it is not this broker's word about a message."""
     body = statements.open_statement(statement, "sys", broker)
     statements.check_fields(body, SYS_FIELDS, SYS_OPTIONAL)
-    stages = {"expired": Stage.EXPIRED, "revoked": Stage.REFUSED}
+    stages = {"expired": Stage.EXPIRED, "revoked": Stage.REFUSED, "mailbox_full": Stage.REFUSED}
     if body["mesh"] != mesh or body["ev"] not in stages or "id" not in body:
         raise Malformed("stmt", "not a notice about a message")
     return Notice(

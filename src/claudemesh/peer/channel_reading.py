@@ -1,7 +1,5 @@
 """What the body of a message means to this peer's channels: names, epochs, history, or simply a text."""
 
-from typing import Final
-
 from claudemesh.errors import EnvelopeRefused
 from claudemesh.peer import channel_contents, contents
 from claudemesh.peer.batch import Content, Effect, read_content
@@ -9,16 +7,7 @@ from claudemesh.peer.directory import Directory
 from claudemesh.peer.receiving import Authentic
 from claudemesh.peer.repairing import Repairs
 from claudemesh.peer.shared_history import SharedHistory
-from claudemesh.protocol.roster import EVERYONE, SPACE, Roster
-from claudemesh.types import ChannelId
-
-MAX_CONFIRMED: Final = 64
-"""Recipients of a post that each send a receipt; in larger channels a post is known to be accepted, and no more."""
-
-
-def is_confirmed(roster: Roster, channel: ChannelId) -> bool:
-    """Whether the recipients of a post send receipts for it: sender and recipients decide it by the same roster."""
-    return channel not in (EVERYONE, SPACE) and len(roster.channel_members(channel)) <= MAX_CONFIRMED + 1
+from claudemesh.protocol.roster import EVERYONE, SPACE
 
 
 class ChannelReader:

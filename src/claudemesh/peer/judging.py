@@ -15,7 +15,6 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Invalid
 from claudemesh.peer import contents, events
 from claudemesh.peer.batch import Batch, Content, Judged, TakenEpoch, Unopened, read_content, read_notice
-from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.contents import Nack, Profile
 from claudemesh.peer.epochs import SLOT_CODES, Epochs
 from claudemesh.peer.events import Hub
@@ -29,6 +28,7 @@ from claudemesh.peer.receiving import Authentic, Forked, Held, Inspector, Missin
 from claudemesh.peer.repairing import Repairs, topic_of
 from claudemesh.peer.runtime import Runtime
 from claudemesh.protocol import codec, message_rules
+from claudemesh.protocol.confirmation import is_confirmed
 from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.protocol.messages import Delivery, Post, PublishedEpoch, Send
 from claudemesh.protocol.replay import ReplayWindow

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from claudemesh.peer.assembly import Parts
-from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.journal import inbox, offers
 from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
 from claudemesh.peer.journal.offers import OfferDraft, Offerer, OfferRow, Told, WaitingRow, Wanted
 from claudemesh.peer.journal.outbox import RANKS
 from claudemesh.peer.views import Received
 from claudemesh.protocol import limits
+from claudemesh.protocol.confirmation import is_confirmed
 from claudemesh.protocol.delivery import Stage
 from claudemesh.types import ChannelId, SessionId, UnixMillis
 

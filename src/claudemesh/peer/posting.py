@@ -11,7 +11,6 @@ from typing import Final
 
 from claudemesh.errors import EpochRefused, Invalid, Refused, RosterConflict, Unreachable
 from claudemesh.peer.attesting import Attesting
-from claudemesh.peer.channel_reading import is_confirmed
 from claudemesh.peer.epochs import Epochs
 from claudemesh.peer.journal import Journal, posts
 from claudemesh.peer.journal.posts import PostRow, SealedPost
@@ -28,6 +27,7 @@ from claudemesh.peer.session import Sessions
 from claudemesh.peer.settling import Settled, write_accepted, write_end
 from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import delivery, limits
+from claudemesh.protocol.confirmation import is_confirmed
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.types import ChannelId, PeerId, UnixMillis

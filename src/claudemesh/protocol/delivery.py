@@ -160,7 +160,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Refused for now: the broker does not have it; it is submitted again at `retry_at`."""
+    """Refused for now; submitted again at `retry_at`. After `storage` the broker may have it all the same."""
 
     retry_at: UnixMillis
 

@@ -18,6 +18,8 @@ MAX_IDS_PER_FRAME: Final = 64
 """Message ids in one `accepted` or `ack`, receipts in one `cm/receipt`."""
 MAX_EPOCH_SLOTS: Final = 10_000
 """Members of one channel; their slots fill three quarters of a frame."""
+MAX_CONFIRMED: Final = 64
+"""Recipients of a post that are accounted for one by one; where there are more, it is known to be accepted."""
 MAX_PUSH_BYTES: Final = 256 << 10
 MAX_UNACKNOWLEDGED_PUSHES: Final = 256
 """Envelopes leased to one link before it must acknowledge some."""

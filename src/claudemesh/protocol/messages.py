@@ -423,7 +423,7 @@ SYS_FIELDS: dict[str, Any] = {
     "v": (1,),
     "mesh": "hex32",
     "at": "int",
-    "ev": ("peer_joined", "peer_left", "expired", "revoked"),
+    "ev": ("peer_joined", "peer_left", "expired", "revoked", "mailbox_full"),
     "who": "hex32",
 }
 SYS_OPTIONAL: dict[str, Any] = {"id": "hex16"}

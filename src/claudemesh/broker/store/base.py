@@ -31,6 +31,7 @@ from claudemesh.broker.store.rows import (
     Stored,
     Submission,
     Subscription,
+    Told,
     Undelivered,
     Usage,
     Version,
@@ -62,6 +63,7 @@ __all__ = [
     "Stored",
     "Submission",
     "Subscription",
+    "Told",
     "Undelivered",
     "Usage",
     "Version",
@@ -139,8 +141,9 @@ class Store(Protocol):
     ) -> list[FannedOut]:
         """Store channel messages and epochs, in order: the payload once, a row in each mailbox, one audit row.
 
-        One that has no recipients is only audited. While a row of it is stored, the same (mesh, sender, kind, channel,
-        id) gets the first answer and stores nothing. `expected` and `Outdated` are those of `append`.
+        The sender gets its notices with them. One that has no recipients is only audited. While a row of it is stored,
+        the same (mesh, sender, kind, channel, id) gets the first answer and stores nothing. `expected` and `Outdated`
+        are those of `append`.
         """
 
     async def lease(self, mesh: MeshId, peer: PeerId, link: LinkId, now: UnixMillis, limit: int) -> list[Leased]:

@@ -107,6 +107,19 @@ class Recipient(msgspec.Struct, frozen=True, gc=False):
     """This peer's slot of an epoch."""
 
 
+class Undelivered(msgspec.Struct, frozen=True, gc=False):
+    """A message that `to` will not get: it expired, its recipient was revoked, or it met a mailbox that is full."""
+
+    mesh: MeshId
+    to: PeerId
+    sender: PeerId
+    id: MessageId
+
+
+Told = tuple[Undelivered, bytes]
+"""What became of a message at one recipient, and the broker's statement of it for the sender's mailbox."""
+
+
 class FanOut(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One channel message, or one epoch, for many mailboxes; admitted by policy."""
 
@@ -126,6 +139,8 @@ class FanOut(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     recipients: Sequence[Recipient]
     """Each peer once; may be empty."""
     not_before: UnixMillis | None = None
+    notices: Sequence[Told] = ()
+    """Whom it misses, for its sender's mailbox."""
 
 
 class FannedOut(msgspec.Struct, frozen=True, gc=False):
@@ -159,15 +174,6 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mesh: MeshId
     peer: PeerId
     qs: Sequence[int]
-
-
-class Undelivered(msgspec.Struct, frozen=True, gc=False):
-    """An envelope that left its mailbox without an acknowledgement: it expired, or `to` was revoked."""
-
-    mesh: MeshId
-    to: PeerId
-    sender: PeerId
-    id: MessageId
 
 
 class Expired(msgspec.Struct, frozen=True, gc=False):

@@ -168,7 +168,7 @@ def requeue_undelivered(connection: sqlite3.Connection, mesh: MeshId, epochs: Co
     connection.executemany(
         "UPDATE posts SET state = 'queued', envelope = NULL"
         " WHERE mesh = ? AND state = 'accepted' AND epoch = ? AND NOT EXISTS (SELECT 1 FROM post_recipients AS r"
-        " WHERE r.mesh = posts.mesh AND r.message_id = posts.message_id AND r.stage <> 'queued')",
+        " WHERE r.mesh = posts.mesh AND r.message_id = posts.message_id AND r.witness = 'peer')",
         [(mesh, epoch) for epoch in epochs],
     )
 

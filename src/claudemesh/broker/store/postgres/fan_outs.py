@@ -8,6 +8,7 @@ from claudemesh.broker.store.base import FannedOut, FanOut
 from claudemesh.broker.store.postgres.addresses import Addresses
 from claudemesh.broker.store.postgres.leases import Leases
 from claudemesh.broker.store.postgres.mailboxes import hash_of
+from claudemesh.broker.store.postgres.notices import Notices
 from claudemesh.broker.store.postgres.transaction import Transaction
 from claudemesh.broker.store.postgres.usages import Usages
 from claudemesh.protocol.audit_rows import size_class
@@ -38,10 +39,11 @@ _COLUMNS: Final = (
 class FanOuts:
     """Stores what goes into many mailboxes."""
 
-    def __init__(self, addresses: Addresses, leases: Leases, usages: Usages) -> None:
+    def __init__(self, addresses: Addresses, leases: Leases, usages: Usages, notices: Notices) -> None:
         self._addresses = addresses
         self._leases = leases
         self._usages = usages
+        self._notices = notices
 
     async def store(self, transaction: Transaction, fan_outs: Sequence[FanOut], now: UnixMillis) -> list[FannedOut]:
         """Store each, in order; one that is stored already gets the first answer."""
@@ -69,6 +71,7 @@ class FanOuts:
         qs = await self._insert(transaction, one, record.id, leased, now)
         for to in one.recipients:
             self._usages.count((one.mesh, to.peer), 1, one.size)
+        await self._notices.put(transaction, one.notices, now)
         return FannedOut(qs, leased, False, record.id, record.hash, now)
 
     async def _insert(

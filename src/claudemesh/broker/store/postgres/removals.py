@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 
 from claudemesh.broker.audit import details
 from claudemesh.broker.store.base import Expired, Kind, Notice, Undelivered
-from claudemesh.broker.store.postgres.addresses import Address, Addresses
-from claudemesh.broker.store.postgres.mailboxes import COLUMNS, remove
+from claudemesh.broker.store.postgres.addresses import Address
+from claudemesh.broker.store.postgres.mailboxes import remove
+from claudemesh.broker.store.postgres.notices import Notices
 from claudemesh.broker.store.postgres.transaction import Transaction
 from claudemesh.broker.store.postgres.usages import Usages
-from claudemesh.protocol import limits
 from claudemesh.protocol.audit_rows import Reason
 from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, UnixMillis
 
@@ -34,11 +34,6 @@ _ONE_CHANNEL: Final = """
     FROM mailbox m JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = m.sender JOIN payloads p ON p.ref = shared
     WHERE r.mesh_id = $1 AND r.peer_id = $2 AND channel = $3 ORDER BY q
 """
-_NOTICED: Final = """
-    SELECT recipient, sender, message_id
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[]) k (recipient, sender, message_id)
-    JOIN mailbox m USING (recipient, sender, message_id) WHERE m.kind = 'sys' AND m.shared IS NULL
-"""
 _FORGET_PEER: Final = "DELETE FROM subscriptions WHERE mesh_id = $1 AND peer_id = $2"
 _FORGET_SUBSCRIPTION: Final = "DELETE FROM subscriptions WHERE mesh_id = $1 AND peer_id = $2 AND channel = $3"
 
@@ -46,8 +41,8 @@ _FORGET_SUBSCRIPTION: Final = "DELETE FROM subscriptions WHERE mesh_id = $1 AND 
 class Removals:
     """Deletes rows, audits that, and tells the senders of direct messages."""
 
-    def __init__(self, addresses: Addresses, usages: Usages) -> None:
-        self._addresses = addresses
+    def __init__(self, notices: Notices, usages: Usages) -> None:
+        self._notices = notices
         self._usages = usages
 
     async def expire(
@@ -92,32 +87,8 @@ class Removals:
         for row in rows:
             self._usages.count((row.mesh, row.to), -1, -row.size)
         lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
-        await self._notify(transaction, lost, now, notice)
+        await self._notices.put(transaction, [(item, notice(item)) for item in lost], now)
         return lost
-
-    async def _notify(
-        self, transaction: Transaction, lost: Sequence[Undelivered], now: UnixMillis, notice: Notice
-    ) -> None:
-        """Store a notice of each, unless one about the same message waits already."""
-        if not lost:
-            return
-        refs = await self._addresses.obtain(
-            transaction, [address for item in lost for address in ((item.mesh, item.sender), (item.mesh, item.to))]
-        )
-        new = {(refs[item.mesh, item.sender], refs[item.mesh, item.to], item.id): item for item in lost}
-        for found in await transaction.fetch(_NOTICED, *map(list, zip(*new, strict=True))):
-            del new[tuple(found)]
-        rows = []
-        expires_at = now + limits.QUEUE_LIFETIME_MS
-        counts = Counter(item.mesh for item in new.values())
-        numbers = {mesh: iter(await transaction.numbers(mesh, count)) for mesh, count in counts.items()}
-        for (recipient, sender, message), item in new.items():
-            q = next(numbers[item.mesh])
-            payload = notice(item)
-            size = len(payload)
-            rows.append((recipient, q, sender, message, "sys", size, None, expires_at, now, None, None, None, payload))
-            self._usages.count((item.mesh, item.sender), 1, size)
-        await transaction.copy("mailbox", COLUMNS, rows)
 
 
 class _Row(NamedTuple):

@@ -44,6 +44,7 @@ from claudemesh.broker.store.postgres.connection import connect, translated
 from claudemesh.broker.store.postgres.fan_outs import FanOuts
 from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.migrating import known_steps, migrate
+from claudemesh.broker.store.postgres.notices import Notices
 from claudemesh.broker.store.postgres.reading import Readers
 from claudemesh.broker.store.postgres.transaction import Transaction
 from claudemesh.broker.store.postgres.usages import COUNT_ALL, Usages
@@ -66,8 +67,9 @@ class PostgresStore:
         self._leases = leases.Leases()
         self._usages = Usages()
         self._mailboxes = mailboxes.Mailboxes(self._addresses, self._leases, self._usages)
-        self._fan_outs = FanOuts(self._addresses, self._leases, self._usages)
-        self._removals = removals.Removals(self._addresses, self._usages)
+        told = Notices(self._addresses, self._usages)
+        self._fan_outs = FanOuts(self._addresses, self._leases, self._usages, told)
+        self._removals = removals.Removals(told, self._usages)
         self._lane = lane(partial(nodes.reconnect, url, self._joined), self._forget)
         self._gathering = leases.Gathering(self._leases, self._lane)
         self._readers = Readers(partial(connect, url))

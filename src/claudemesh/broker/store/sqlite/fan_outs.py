@@ -15,6 +15,7 @@ from claudemesh.broker.store.sqlite.addresses import Addresses
 from claudemesh.broker.store.sqlite.audit_log import AuditLog, hash_of
 from claudemesh.broker.store.sqlite.leases import Leases
 from claudemesh.broker.store.sqlite.mailboxes import Mailboxes
+from claudemesh.broker.store.sqlite.notices import Notices
 from claudemesh.broker.store.sqlite.usages import Usages
 from claudemesh.protocol.audit_rows import size_class
 from claudemesh.types import UnixMillis
@@ -43,13 +44,20 @@ class FanOuts:
     """Stores what goes into many mailboxes. On the writer's thread."""
 
     def __init__(
-        self, addresses: Addresses, audit_log: AuditLog, mailboxes: Mailboxes, leases: Leases, usages: Usages
+        self,
+        addresses: Addresses,
+        audit_log: AuditLog,
+        mailboxes: Mailboxes,
+        leases: Leases,
+        usages: Usages,
+        notices: Notices,
     ) -> None:
         self._addresses = addresses
         self._audit_log = audit_log
         self._mailboxes = mailboxes
         self._leases = leases
         self._usages = usages
+        self._notices = notices
 
     def store(self, connection: sqlite3.Connection, fan_outs: Sequence[FanOut], now: UnixMillis) -> list[FannedOut]:
         """Store each, in order; one that is stored already gets the first answer."""
@@ -73,6 +81,7 @@ class FanOuts:
         addresses = [(one.mesh, recipient.peer) for recipient in one.recipients]
         for address in addresses:
             self._usages.count(address, 1, one.size)
+        self._notices.put(connection, one.notices, now)
         if one.not_before is not None and one.not_before > now:
             return FannedOut(qs, [False] * len(qs), False, record.id, record.hash, now)
         links = (recipient.lease for recipient in one.recipients)

@@ -9,10 +9,10 @@ from claudemesh.broker.audit import details
 from claudemesh.broker.store.base import Expired, Kind, Notice, Undelivered
 from claudemesh.broker.store.sqlite.addresses import Address, Addresses
 from claudemesh.broker.store.sqlite.audit_log import AuditLog
-from claudemesh.broker.store.sqlite.mailboxes import INSERT_ROWS, Mailboxes, remove
+from claudemesh.broker.store.sqlite.mailboxes import remove
+from claudemesh.broker.store.sqlite.notices import Notices
 from claudemesh.broker.store.sqlite.rosters import count_wish
 from claudemesh.broker.store.sqlite.usages import Usages
-from claudemesh.protocol import limits
 from claudemesh.protocol.audit_rows import Reason
 from claudemesh.types import ChannelId, MeshId, MessageId, PeerId, UnixMillis
 
@@ -30,10 +30,10 @@ _FORGET_SUBSCRIPTION: Final = "DELETE FROM subscriptions WHERE mesh_id = ? AND p
 class Removals:
     """Deletes rows, audits that, and tells the senders of direct messages. On the writer's thread."""
 
-    def __init__(self, addresses: Addresses, audit_log: AuditLog, mailboxes: Mailboxes, usages: Usages) -> None:
+    def __init__(self, addresses: Addresses, audit_log: AuditLog, notices: Notices, usages: Usages) -> None:
         self._addresses = addresses
         self._audit_log = audit_log
-        self._mailboxes = mailboxes
+        self._notices = notices
         self._usages = usages
 
     def expire(self, connection: sqlite3.Connection, now: UnixMillis, limit: int, notice: Notice) -> Expired:
@@ -97,27 +97,8 @@ class Removals:
         for row in rows:
             self._usages.count((row.mesh, row.to), -1, -row.size)
         lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
-        self._notify(connection, lost, now, notice)
+        self._notices.put(connection, [(item, notice(item)) for item in lost], now)
         return lost
-
-    def _notify(
-        self, connection: sqlite3.Connection, lost: Sequence[Undelivered], now: UnixMillis, notice: Notice
-    ) -> None:
-        rows = []
-        expires_at = now + limits.QUEUE_LIFETIME_MS
-        refs = self._addresses.obtain(
-            connection, [address for item in lost for address in ((item.mesh, item.sender), (item.mesh, item.to))]
-        )
-        for item in lost:
-            recipient, sender = refs[item.mesh, item.sender], refs[item.mesh, item.to]
-            payload = notice(item)
-            size = len(payload)
-            q = self._mailboxes.number(1)
-            rows.append((q, recipient, sender, item.id, "sys", size, 0, None, expires_at, now, None, None, payload))
-            self._usages.count((item.mesh, item.sender), 1, size)
-        if INSERT_ROWS.execute(connection, rows) != len(rows):
-            # A notice about the same message waits already: what was counted is counted anew when it is asked for.
-            self._usages.forget()
 
 
 class _Row(NamedTuple):

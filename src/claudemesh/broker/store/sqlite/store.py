@@ -34,6 +34,7 @@ from claudemesh.broker.store.sqlite.addresses import Addresses
 from claudemesh.broker.store.sqlite.fan_outs import FanOuts
 from claudemesh.broker.store.sqlite.leases import Leases
 from claudemesh.broker.store.sqlite.nodes import LINKS_PER_NODE, Nodes
+from claudemesh.broker.store.sqlite.notices import Notices
 from claudemesh.broker.store.sqlite.removals import Removals
 from claudemesh.broker.store.sqlite.usages import Usages
 from claudemesh.database import Database, load_migrations
@@ -53,8 +54,9 @@ class SqliteStore:
         self._nodes = Nodes()
         self._usages = Usages(self._addresses)
         self._mailboxes = mailboxes.Mailboxes(self._addresses, self._audit_log, self._leases, self._usages)
-        self._fan_outs = FanOuts(self._addresses, self._audit_log, self._mailboxes, self._leases, self._usages)
-        self._removals = Removals(self._addresses, self._audit_log, self._mailboxes, self._usages)
+        notices = Notices(self._addresses, self._mailboxes, self._usages)
+        self._fan_outs = FanOuts(self._addresses, self._audit_log, self._mailboxes, self._leases, self._usages, notices)
+        self._removals = Removals(self._addresses, self._audit_log, notices, self._usages)
         self._presence = presence.Presence(self._addresses)
         self._database = Database(
             path,
