@@ -71,6 +71,7 @@ def test_the_largest_message_fits_in_a_frame() -> None:
         (RosterRefused("denied"), 5, "nothing"),
         (AddressError("unknown_address", "bbo"), 4, "nothing"),
         (Refused("mailbox_full"), 5, "nothing"),
+        (Refused("storage"), 5, "unknown"),
         (LinkRefused("invite_expired"), 5, "nothing"),
         (Unreachable("timeout"), 6, "unknown"),
         (Malformed("frame"), 7, "nothing"),

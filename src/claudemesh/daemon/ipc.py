@@ -25,6 +25,8 @@ MAX_FRAME_BYTES: Final = 4 << 20
 CONNECT_TIMEOUT_S: Final = 5.0
 LENGTH: Final = struct.Struct(">I")
 _PLATFORM: Final[str] = sys.platform
+_UNKNOWN: Final = ("internal", "interrupted", "daemon_unreachable", "storage")
+"""Errors after which nobody knows; the last is a broker's, whose database may have ended in the middle of a commit."""
 
 Object = dict[str, Any]
 Progress = Callable[[Object], None]
@@ -230,7 +232,7 @@ def _took_effect(error: ClaudemeshError) -> str:
     said = getattr(error, "took_effect", None)
     if isinstance(said, str):
         return said
-    unknown = isinstance(error, Unreachable) or error.code in ("internal", "interrupted", "daemon_unreachable")
+    unknown = isinstance(error, Unreachable) or error.code in _UNKNOWN
     return "unknown" if unknown else "nothing"
 
 
