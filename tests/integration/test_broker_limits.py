@@ -212,6 +212,47 @@ async def test_only_failed_handshakes_count_against_an_address(tmp_path: Path) -
     assert "429" in refused.value.detail
 
 
+@pytest.mark.parametrize(
+    ("trusts", "failed_from", "kept_out", "let_in"),
+    [
+        (
+            True,
+            "192.0.2.1",
+            ["192.0.2.1", "203.0.113.9, 192.0.2.1", "::ffff:192.0.2.1"],
+            ["192.0.2.2", "192.0.2.1, 192.0.2.2"],
+        ),
+        (True, "2001:db8:0:7::1", ["2001:db8:0:7::1", "2001:db8:0:7:ffff::2"], ["2001:db8:0:8::1", "192.0.2.1"]),
+        (False, "192.0.2.1", ["192.0.2.2", "2001:db8::1"], []),
+    ],
+    ids=["IPv4", "IPv6", "no proxy"],
+)
+async def test_failures_count_against_whoever_the_proxy_names_last(
+    tmp_path: Path, trusts: bool, failed_from: str, kept_out: list[str], let_in: list[str]
+) -> None:
+    """What a client says of itself before the proxy does is not believed; whoever has one IPv6 address has a network."""
+    grants = {"failed_handshakes_per_minute": 3}
+    async with serving(tmp_path, limits=grants, trust_forwarded_for=trusts) as broker, aiohttp.ClientSession() as http:
+
+        async def dial(address: str, says: str = "") -> int:
+            """How the broker answers a handshake that a proxy forwards for an address."""
+            url = broker.url.replace("ws://", "http://")
+            try:
+                async with http.ws_connect(url, headers={"X-Forwarded-For": address}) as socket:
+                    await socket.receive()
+                    if says:
+                        await socket.send_str(says)
+                        await socket.receive()
+                    return 101
+            except aiohttp.WSServerHandshakeError as error:
+                return error.status
+
+        for _ in range(3):
+            await dial(failed_from, "not a hello")
+        answers = {address: await dial(address) for address in [*kept_out, *let_in]}
+
+    assert answers == dict.fromkeys(kept_out, 429) | dict.fromkeys(let_in, 101)
+
+
 async def test_claims_are_limited_per_invite(tmp_path: Path) -> None:
     """Guessing at an invite, or hammering one, stops after ten a minute."""
     async with serving(tmp_path) as broker:

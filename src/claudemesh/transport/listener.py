@@ -18,6 +18,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.web_protocol import RequestHandler
 
 from claudemesh.errors import UsageError
+from claudemesh.transport.addresses import source_of
 from claudemesh.transport.frames import NORMAL, PATH, CloseCode, close_frame, text_frame
 
 CLOSE_GRACE_S: Final = 2.0
@@ -175,7 +176,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peername = transport.get_extra_info("peername")
-        self.address = peername[0] if isinstance(peername, tuple) else UNIX_ADDRESS
+        self.address = source_of(peername[0]) if isinstance(peername, tuple) else UNIX_ADDRESS
         if not self._listener.arrived(self):
             self.abort()
 
@@ -340,7 +341,7 @@ class Listener:
         if self.limits.trust_forwarded_for:
             forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
             if forwarded:
-                return forwarded[:64]
+                return source_of(forwarded)
         connection = request.protocol
         return connection.address if isinstance(connection, Connection) else ""
 
