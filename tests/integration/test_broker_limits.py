@@ -229,7 +229,7 @@ async def test_only_failed_handshakes_count_against_an_address(tmp_path: Path) -
 async def test_failures_count_against_whoever_the_proxy_names_last(
     tmp_path: Path, trusts: bool, failed_from: str, kept_out: list[str], let_in: list[str]
 ) -> None:
-    """What a client says of itself before the proxy does is not believed; whoever has one IPv6 address has a network."""
+    """What a client says of itself before the proxy does is not believed; one IPv6 address means a whole network."""
     grants = {"failed_handshakes_per_minute": 3}
     async with serving(tmp_path, limits=grants, trust_forwarded_for=trusts) as broker, aiohttp.ClientSession() as http:
 

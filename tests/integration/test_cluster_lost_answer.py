@@ -1,6 +1,8 @@
 """A commit whose answer is lost: nobody knows whether it took effect (docs/spec/cluster.md §6)."""
 
 import asyncio
+import copy
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,12 +13,13 @@ import pytest
 from claudemesh.broker.app import Broker, Shared
 from claudemesh.broker.store.base import FannedOut, FanOut, Leased, Stored, Submission
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.crypto import statements
 from claudemesh.errors import LocalError, Refused
 from claudemesh.protocol import messages
 from claudemesh.protocol.roster import GENERAL
 from tests import wire_client as wire
 from tests.brokers import settings
-from tests.clusters import local_cluster
+from tests.clusters import Cluster, local_cluster
 
 
 class Forgetful(SqliteStore):
@@ -111,6 +114,55 @@ async def test_a_revocation_whose_answer_was_lost_holds_all_the_same(tmp_path: P
     assert closing.code == "revoked"
     assert log.entries == [entry]
     assert again.value.code == "cas"
+
+
+async def test_a_database_that_lost_its_end_and_grew_to_the_same_length_is_read_again(tmp_path: Path) -> None:
+    """A standby that lagged was promoted under running nodes: none of them extends what is not there any more."""
+    async with local_cluster(tmp_path) as cluster:
+        one, two = await cluster.start(), await cluster.start()
+        owner, bob = await wire.mesh_of(one.url, 2)
+        rolled_back = copy.deepcopy(owner)
+        before = await mesh_row(cluster)
+        async with wire.member(one.url, owner) as link:
+            await link.append(owner.invite(wire.random_key()))
+        async with wire.member(two.url, bob):
+            pass
+        await restore_mesh_row(cluster, before)
+
+        async with wire.member(one.url, rolled_back) as link:
+            entry = rolled_back.invite(wire.random_key())
+            await link.append(entry)
+            rolled_back.follow([entry])
+        async with wire.member(two.url, rolled_back) as link:
+            assert link.opened is not None
+            signed = statements.open_statement(link.opened.sth, "sth")
+            expected = rolled_back.roster.seq, rolled_back.roster.head
+            await link.append(rolled_back.invite(wire.random_key()))
+        newcomer = wire.Identity()
+        async with wire.dial(one.url, wire.hello(rolled_back)) as link:
+            log = await link.request(messages.Log, messages.Sync, seq=0)
+            newcomer.follow(log.entries)
+
+    assert (signed["seq"], signed["head"]) == expected
+    assert newcomer.roster.seq == rolled_back.roster.seq + 1
+
+
+async def mesh_row(cluster: Cluster) -> tuple[Any, ...]:
+    """How long the only mesh is, and its signed head."""
+    assert isinstance(cluster._store, SqliteStore)
+    select = "SELECT length, head_at, head FROM meshes"
+    return await cluster._store._database.read(lambda connection: connection.execute(select).fetchone())
+
+
+async def restore_mesh_row(cluster: Cluster, row: tuple[Any, ...]) -> None:
+    """Forget the entries that came since."""
+    assert isinstance(cluster._store, SqliteStore)
+
+    def forget(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM roster_entries WHERE seq >= ?", row[:1])
+        connection.execute("UPDATE meshes SET length = ?, head_at = ?, head = ?", row)
+
+    await cluster._store._database.write(forget)
 
 
 @asynccontextmanager

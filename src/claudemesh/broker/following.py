@@ -7,6 +7,8 @@ wherever it decides something that an outdated copy would decide wrongly.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from claudemesh.broker.announcing import Announcer, Changing
 from claudemesh.broker.directory import Directory, Mesh, decode_entries, decode_statement, encode_statement, rekeys_in
 from claudemesh.broker.policy import Limits
@@ -80,7 +82,10 @@ class Following:
         elif end.version.length > have:
             await self._take_entries(mesh, have, end)
         elif end.head is not None and (mesh.head_seq != end.head.seq or mesh.head_at != end.head.at):
-            _keep(mesh, end.head)
+            if _digest_of(end.head) == mesh.roster.head:
+                _keep(mesh, end.head)
+            else:  # the store was restored, and has grown to the same length since
+                await self._start_over(mesh, end)
         if end.version.wishes != mesh.wishes:
             mesh.subscriptions = Subscriptions(await self._store.subscriptions(mesh.id))
             mesh.wishes = end.version.wishes
@@ -146,6 +151,12 @@ def version_of(mesh: Mesh) -> Version:
 def versions_of(meshes: Iterable[Mesh]) -> dict[MeshId, Version]:
     """At which versions meshes are in memory."""
     return {mesh.id: version_of(mesh) for mesh in meshes}
+
+
+def _digest_of(head: HeadRow) -> str:
+    """Of the entry that a signed head of ours names."""
+    digest: str = msgspec.json.decode(decode_statement(head.statement).b)["head"]
+    return digest
 
 
 def _keep(mesh: Mesh, head: HeadRow) -> None:
