@@ -267,13 +267,13 @@ class LocalError(ClaudemeshError):
     exit_code = 3
     CODES: ClassVar[dict[str, str]] = {
         "config_mode": "Others can read or change the configuration; make it yours alone with the printed chmod.",
-        "config_damaged": "The configuration cannot be read: move config.json away, then `claudemesh restore FILE`.",
-        "config_locked": "Another claudemesh process holds this configuration directory.",
+        "config_damaged": "The file is damaged. If it is config.json, move it away, then `claudemesh restore FILE`.",
+        "config_locked": "Another claudemesh process holds this directory or database; nodes of one broker need --bus.",
         "node_key": "A node that is alive signs with another key: give every node of a broker the same --key FILE.",
         "config_exists": "There is a configuration already; nothing is overwritten without --force.",
         "session_file": "The session file cannot be used: ask its peer for a new one (`claudemesh session`).",
         "session_expired": "The session's time is over: ask its peer for a new one (`claudemesh session`).",
-        "disk": "The disk refuses to store anything: free some space and try again.",
+        "disk": "Nothing can be stored there: look at the path, its owner and the free space, then try again.",
         "host_settings": "Mend the file, or add our entries by hand, then try again.",
         "host_failed": "The agent's program refused; run the same command by hand to see more.",
         "database_unreachable": "The database does not answer: check its URL, that it runs, and the network.",

@@ -297,24 +297,25 @@ def empty_server() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("change", "code"),
+    ("change", "code", "words"),
     [
-        (lambda url: url.replace("port=", "port=1"), "database_unreachable"),
-        (lambda url: "postgresql://claudemesh:S3cret!@127.0.0.1:1/mesh", "database_unreachable"),
-        (lambda url: "postgresql://claudemesh:S3cret!@host.invalid/mesh", "database_unreachable"),
-        (lambda url: url.replace("claudemesh@/mesh_", "claudemesh:S3cret!@/missing_"), "database_refused"),
-        (lambda url: url.replace("claudemesh@", "nobody:S3cret!@"), "database_refused"),
-        (lambda url: url + "&sslmode=S3cret!", "database_refused"),
+        (lambda url: url.replace("port=", "port=1"), "database_unreachable", ""),
+        (lambda url: "postgresql://claudemesh:S3cret!@127.0.0.1:1/mesh", "database_unreachable", ""),
+        (lambda url: "postgresql://claudemesh:S3cret!@host.invalid/mesh", "database_unreachable", ""),
+        (lambda url: url.replace("claudemesh@/mesh_", "claudemesh:S3cret!@/missing_"), "database_refused", "no such"),
+        (lambda url: url.replace("claudemesh@", "nobody:S3cret!@"), "database_refused", "the account is refused"),
+        (lambda url: url + "&sslmode=S3cret!", "database_refused", ""),
     ],
 )
 async def test_database_that_cannot_be_used_says_why_without_its_password(
-    empty_database: str, change: Any, code: str
+    empty_database: str, change: Any, code: str, words: str
 ) -> None:
     """Neither the error nor its traceback, with the causes, shows it."""
     with pytest.raises(LocalError) as refused:
         await PostgresStore(DatabaseUrl(change(empty_database))).open()
 
     assert refused.value.code == code
+    assert words in refused.value.detail
     shown = "".join(traceback.format_exception(refused.value, chain=True))
     assert "S3cret" not in shown
     assert "postgresql://" in str(refused.value)

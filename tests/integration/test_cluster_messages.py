@@ -1,6 +1,7 @@
 """Messages, rosters and presence across the nodes of one broker (docs/spec/cluster.md)."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -401,6 +402,24 @@ async def test_a_broker_that_is_alone_keeps_off_a_shared_database(cluster: Clust
         await cluster.start_alone(alone)
 
     assert refused.value.code == "config_locked"
+
+
+async def test_a_node_logs_that_the_bus_is_away_and_that_it_is_back(
+    empty: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once each: it works without, so nothing else would tell an operator of a wrong URL."""
+    monkeypatch.setattr(cluster_module, "BUS_LOST_S", 0.3)
+    await empty.start()
+    log = tmp_path / "node-1" / "broker.log"
+
+    def events() -> list[str]:
+        return [name for name in re.findall(r'"event": "(\w+)"', log.read_text()) if name.startswith("bus")]
+
+    await empty.cut()
+    await until(lambda: events() == ["bus_lost"])
+    await asyncio.sleep(0.5)
+    await empty.mend()
+    await until(lambda: events() == ["bus_lost", "bus_back"])
 
 
 async def test_metrics_of_a_node_say_whether_it_has_the_bus(cluster: Cluster) -> None:

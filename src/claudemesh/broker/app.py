@@ -234,6 +234,7 @@ class Broker:
             core.metrics,
             core.clock,
             core.spawn,
+            core.log,
         )
         self._spawn(cluster.poll_forever())
         return cluster

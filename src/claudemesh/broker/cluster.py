@@ -12,6 +12,7 @@ from claudemesh.broker.directory import Directory, Mesh
 from claudemesh.broker.following import Following
 from claudemesh.broker.leasing import Leasing, Spawn
 from claudemesh.broker.links import Link
+from claudemesh.broker.logs import Log
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.notices import show
 from claudemesh.broker.policy import Limits
@@ -24,6 +25,8 @@ from claudemesh.types import BrokerId, MeshId, UnixMillis
 POLL_S: Final = 5.0
 """How long a lost hint can delay something while the bus is connected."""
 POLL_WITHOUT_BUS_S: Final = 0.5
+BUS_LOST_S: Final = 5.0
+"""Absences of the bus that are shorter, as at the start and while its server is restarted, are not worth a line."""
 _TICK_S: Final = 0.1
 MAILBOXES_PER_QUERY: Final = 2_000
 
@@ -43,6 +46,7 @@ class Cluster:
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         spawn: Spawn,
+        log: Log,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -54,7 +58,11 @@ class Cluster:
         self._metrics = metrics
         self._clock = clock
         self._spawn = spawn
+        self._log = log
         self._looked_at = 0.0
+        self._connected_at = 0.0
+        """When the bus was last seen to be connected; or when this began."""
+        self._is_bus_lost = False
         self._refreshing: set[MeshId] = set()
 
     def receive(self, hint: AnyHint) -> None:
@@ -81,9 +89,11 @@ class Cluster:
     async def poll_forever(self) -> None:
         """Look where a hint may have been lost: often while there is no bus, and as soon as there is one again."""
         was_connected = False
+        self._connected_at = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(_TICK_S)
             is_connected = self._bus.is_connected()
+            self._note_bus(is_connected)
             interval_s = POLL_S if is_connected else POLL_WITHOUT_BUS_S
             loop = asyncio.get_running_loop()
             if is_connected == was_connected and loop.time() - self._looked_at < interval_s:
@@ -93,6 +103,18 @@ class Cluster:
                 await self.look()
             except LocalError:
                 self._metrics.store_failures += 1
+
+    def _note_bus(self, is_connected: bool) -> None:
+        """Log once that the bus is away, when that has lasted, and once that it is back: nothing else shows it."""
+        now = asyncio.get_running_loop().time()
+        if is_connected:
+            self._connected_at = now
+            if self._is_bus_lost:
+                self._is_bus_lost = False
+                self._log.info("bus_back")
+        elif not self._is_bus_lost and now - self._connected_at >= BUS_LOST_S:
+            self._is_bus_lost = True
+            self._log.warning("bus_lost")
 
     async def look(self) -> None:
         """Compare everything that open links depend on with the store."""

@@ -12,6 +12,7 @@ from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import LocalError
 
 _OWNER_ONLY: Final = 0o600
+_NO_KEY: Final = "holds no key: put it back from your copy; without it no mesh accepts this broker"
 
 
 def load_key(path: Path | None) -> SigningKey:
@@ -60,7 +61,7 @@ def _read(path: Path) -> bytes:
     try:
         seed = bytes.fromhex(text.decode())
     except ValueError as error:
-        raise LocalError("config_damaged", f"{path} holds no key") from error
+        raise LocalError("config_damaged", f"{path} {_NO_KEY}") from error
     if len(seed) != primitives.SEED_BYTES:
-        raise LocalError("config_damaged", f"{path} holds no key")
+        raise LocalError("config_damaged", f"{path} {_NO_KEY}")
     return seed

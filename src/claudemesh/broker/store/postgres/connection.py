@@ -43,6 +43,12 @@ _END_STOPPED: Final = """
 _UNREACHABLE: Final = ("08", "57", "53", "25006")
 """Classes of SQLSTATE: the connection, an operator's stop, missing resources, a server that became a replica."""
 _REFUSED: Final = ("28", "3D", "42501")
+_WORDS: Final = {
+    "28P01": "the password is refused",
+    "28000": "the account is refused",
+    "3D000": "there is no such database",
+    "42501": "the account may not use it",
+}
 _DISK: Final = ("53100", "58")
 _DAMAGED: Final = ("XX001", "XX002")
 _RETRIED: Final = ("40001", "40P01", "55P03")
@@ -194,5 +200,6 @@ def _refusal(url: DatabaseUrl, error: Exception) -> LocalError:
         return LocalError("database_unreachable", f"{url}: {error.strerror or type(error).__name__}")
     failure = failure_of(error)
     if failure is None or failure.code not in ("database_unreachable", "disk"):
-        return LocalError("database_refused", f"{url}: {_state_of(error) or type(error).__name__}")
+        state = _state_of(error) or type(error).__name__
+        return LocalError("database_refused", f"{url}: {_WORDS.get(state, state)}")
     return LocalError(failure.code, f"{url}: {failure.detail}")
