@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from claudemesh.broker.app import Broker
+from claudemesh.crypto import identity
 from claudemesh.errors import BadSignature, HandshakeRefused, Malformed, Refused, Unreachable
 from claudemesh.protocol import codec, limits, messages
 from claudemesh.protocol.link import LinkHolder
@@ -291,6 +294,34 @@ async def test_reader_that_never_reads_is_cut_off_and_loses_nothing(tmp_path: Pa
 
     assert alive
     assert len(deliveries) == 40
+
+
+async def test_frames_that_are_never_finished_are_bounded_together(tmp_path: Path) -> None:
+    """Each is within its link's limit. Whoever founds a mesh may have thousands of links: the largest are cut off."""
+    room = 3 << 20
+    async with serving(tmp_path, limits={"held_bytes": room}) as broker:
+        owner, hoarder, other = await wire.mesh_of(broker.url, 3)
+        async with wire.member(broker.url, owner) as honest, AsyncExitStack() as links:
+            for _ in range(6):
+                hoarder.session = identity.session_keys(os.urandom(64))
+                link = await links.enter_async_context(wire.member(broker.url, hoarder))
+                await begin_frame(link, size=1_000_000, send=900_000)
+            streams = broker._listener._streams
+            async with asyncio.timeout(wire.PATIENCE_S):
+                while broker._core.metrics.links_cut < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            held = sum(stream.held() for stream in streams)
+            await honest.submit(owner.envelope(other.id))
+
+    assert held <= room
+
+
+async def begin_frame(link: wire.Wire, size: int, send: int) -> None:
+    """Send the beginning of a frame, masked with the zero key, and never the rest."""
+    transport = link.pipe._socket._response.connection.transport
+    transport.write(b"\x81\xff" + size.to_bytes(8, "big") + b"\0" * 4 + b" " * send)
+    while transport.get_write_buffer_size():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def test_request_flood_is_slowed_down_not_buffered(tmp_path: Path) -> None:

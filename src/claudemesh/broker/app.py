@@ -259,6 +259,7 @@ class Broker:
                 handshake_timeout_s=grants.handshake_timeout_ms / 1_000,
                 frame_bytes=limits.MAX_FRAME_BYTES,
                 buffered_bytes=grants.buffered_bytes_max,
+                held_bytes=grants.held_bytes,
                 links=grants.links,
                 trust_forwarded_for=self.settings.trust_forwarded_for,
             ),

@@ -91,6 +91,7 @@ _HELP: Final[dict[str, str]] = {
     "links_opened": "Links of members that were opened.",
     "links_refused": "Connections that were not accepted.",
     "links_replaced": "Links that gave way to a newer one of their session or peer.",
+    "links_cut": "Links that were cut off because too much was held for them.",
     "handshakes_failed": "Handshakes that failed.",
     "frames_malformed": "Frames that were not of the protocol.",
     "envelopes_submitted": "Envelopes that links submitted.",

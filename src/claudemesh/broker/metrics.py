@@ -15,6 +15,7 @@ class Metrics:
     links_opened: int = 0
     links_refused: int = 0
     links_replaced: int = 0
+    links_cut: int = 0
     handshakes_failed: int = 0
     frames_malformed: int = 0
     envelopes_submitted: int = 0

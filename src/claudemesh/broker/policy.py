@@ -36,6 +36,7 @@ class Limits:
     answer_within_ms: int = 200
     buffered_bytes: int = 1 << 20
     buffered_bytes_max: int = 16 << 20
+    held_bytes: int = 512 << 20
     links: int = 20_000
     links_per_peer: int = 8
     sessions_per_link: int = 64

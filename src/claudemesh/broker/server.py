@@ -85,6 +85,9 @@ class Server(Hooks):
         self._core.metrics.handshakes_failed += 1
         self._core.addresses.failures.charge(address, self._core.clock())
 
+    def cut(self) -> None:
+        self._core.metrics.links_cut += 1
+
     def refused(self) -> None:
         self._core.metrics.links_refused += 1
 

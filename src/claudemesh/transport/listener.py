@@ -6,9 +6,6 @@ so many such connections. What the far side does not read is buffered up to a li
 
 import asyncio
 import logging
-import os
-import socket
-import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from claudemesh.errors import UsageError
 from claudemesh.transport.addresses import source_of
+from claudemesh.transport.excess import largest
 from claudemesh.transport.frames import NORMAL, PATH, CloseCode, close_frame, text_frame
+from claudemesh.transport.unix_socket import bound_socket
 
 CLOSE_GRACE_S: Final = 2.0
 """How long the far side may take to read what was written before a close."""
@@ -40,6 +39,8 @@ class ListenerLimits:
     handshake_timeout_s: float
     frame_bytes: int
     buffered_bytes: int
+    held_bytes: int
+    """Unread output and unfinished frames of all connections together."""
     links: int
     trust_forwarded_for: bool = False
     """The address is the last one that a proxy in front of us names."""
@@ -70,6 +71,9 @@ class Hooks:
 
     def misbehaved(self, address: str) -> None:
         """A connection from `address` sent too much or took too long before it was vouched for."""
+
+    def cut(self) -> None:
+        """A connection was ended because too much was held for it."""
 
     def refused(self) -> None:
         """A connection was not accepted, because there are too many or its address has to wait."""
@@ -108,6 +112,7 @@ class Stream:
     async def receive(self) -> bytes | None:
         """The next text frame, or None when the connection has ended or sent anything else."""
         message = await self._socket.receive()
+        self._connection.unread = 0
         if message.type is not WSMsgType.TEXT:
             return None
         data: bytes = message.data
@@ -131,8 +136,17 @@ class Stream:
         self._frames.append(text_frame(frame))
         self._size += len(frame)
         if self.buffered() > self._listener.limits.buffered_bytes:
-            self._closing = True
-            self._transport.abort()
+            self.cut()
+
+    def cut(self) -> None:
+        """End it now: whatever was written and not sent, or received and not read, is gone."""
+        self._closing = True
+        self._transport.abort()
+        self._listener.hooks.cut()
+
+    def held(self) -> int:
+        """Bytes that are kept for this connection, in either direction."""
+        return self.buffered() + self._connection.unread
 
     def buffered(self) -> int:
         """Bytes that the far side has not taken yet."""
@@ -163,7 +177,7 @@ class Stream:
 class Connection(RequestHandler):
     """One TCP or Unix connection: what it may send is counted until somebody vouches for it."""
 
-    __slots__ = ("_listener", "_received", "address", "deadline", "trusted")
+    __slots__ = ("_listener", "_received", "address", "deadline", "trusted", "unread")
 
     def __init__(self, listener: "Listener", server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop=loop, access_log=None, logger=_silent_logger(), keepalive_timeout=10.0)  # type: ignore[arg-type]
@@ -172,6 +186,8 @@ class Connection(RequestHandler):
         self.address = ""
         self.deadline = 0.0
         self.trusted = False
+        self.unread = 0
+        """Bytes that came since a frame was taken: a frame may never be finished."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -185,6 +201,7 @@ class Connection(RequestHandler):
         self._listener.ended(self)
 
     def data_received(self, data: bytes) -> None:
+        self.unread += len(data)
         if not self.trusted:
             self._received += len(data)
             if self._received > self._listener.limits.unauthenticated_bytes:
@@ -216,6 +233,7 @@ class Listener:
         self._sockets: list[asyncio.Server] = []
         self._connections = 0
         self._half_open: dict[Connection, None] = {}
+        self._streams: set[Stream] = set()
         self._by_address: Counter[str] = Counter()
         self._unix: Path | None = None
 
@@ -240,16 +258,7 @@ class Listener:
         Raises:
             UsageError: Somebody serves it, or the path cannot be used.
         """
-        _remove_stale(path)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        previous = os.umask(0o177)
-        try:
-            listening.bind(str(path))
-        except OSError as error:
-            listening.close()
-            raise UsageError("usage", f"cannot listen on {path}: {error.strerror or error}") from error
-        finally:
-            os.umask(previous)
+        listening = bound_socket(path)
         server = await self._loop.create_unix_server(self._connection, sock=listening, backlog=ACCEPT_BACKLOG)
         self._sockets.append(server)
         self._unix = path
@@ -268,7 +277,9 @@ class Listener:
         await self._server.shutdown(timeout_s)
 
     def sweep(self) -> None:
-        """Once a second: drop strangers that are late."""
+        """Once a second: drop strangers that are late, and whoever makes us hold too much."""
+        for stream in largest({stream: stream.held() for stream in self._streams}, self.limits.held_bytes):
+            stream.cut()
         now = self._loop.time()
         for connection in [one for one in self._half_open if now >= one.deadline]:
             self.hooks.misbehaved(connection.address)
@@ -326,9 +337,11 @@ class Listener:
         except web.HTTPException as refusal:
             return _plain(Answer(refusal.status, b"{}\n"))
         stream = Stream(self, connection, transport, websocket, address, request.headers.get("Host", ""))
+        self._streams.add(stream)
         try:
             await self.hooks.serve(stream)
         finally:
+            self._streams.discard(stream)
             stream.hang_up()
         return websocket
 
@@ -352,23 +365,6 @@ def _plain(answer: Answer, headers: dict[str, str] | None = None) -> web.Respons
     )
     response.force_close()  # a plain connection is a stranger's: it does not stay
     return response
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise UsageError("usage", f"{path} exists and is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise UsageError("usage", f"another broker listens on {path}")
 
 
 def _silent_logger() -> logging.Logger:
