@@ -110,6 +110,7 @@ class Outgoing(Pump[OutboxRow]):
                     skip=skip,
                     limit=limit,
                     agents=self.agents_may_send(),
+                    full=self._full_now(),
                 ),
                 brief=True,
             )
@@ -288,6 +289,7 @@ class Outgoing(Pump[OutboxRow]):
         resubmit: list[Flight[OutboxRow]] = []
         for flight, refused in self._take_refusals():
             await self._step(flight, refused, refused.code)
+            self._put_back(flight, refused.code)
             if isinstance(flight.state, delivery.Queued):
                 resubmit.append(flight)
         if resubmit:

@@ -91,6 +91,7 @@ class Posting(Pump[PostRow]):
                     skip=skip,
                     limit=min(room, SEAL_BATCH),
                     agents=self.agents_may_send(),
+                    full=self._full_now(),
                 )
             )
             if not rows:
@@ -223,6 +224,7 @@ class Posting(Pump[PostRow]):
         again: list[Flight[PostRow]] = []
         for flight, refused in self._take_refusals():
             flight.state, _ = delivery.step(flight.state, refused, self._runtime.now())
+            self._put_back(flight, refused.code)
             if isinstance(flight.state, delivery.Queued):
                 again.append(flight)
             elif isinstance(flight.state, delivery.Settled):

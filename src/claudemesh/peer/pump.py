@@ -59,6 +59,8 @@ class Pump(Generic[Row]):
         self._broker = BrokerId("")
         self._flights: dict[tuple[str, str], Flight[Row]] = {}
         """By message id, and the peer or channel it goes to."""
+        self._full: dict[str, UnixMillis] = {}
+        """Peers and channels that there was no room for, and until when nothing is submitted to them."""
         self._answers: list[Acceptance] = []
         self._refusals: list[RefusedMessage] = []
         self._wake = asyncio.Event()
@@ -86,6 +88,7 @@ class Pump(Generic[Row]):
         self._flights.clear()
         self._answers.clear()
         self._refusals.clear()
+        self._full.clear()
         self._pace = Pace()
         self._wake.set()
 
@@ -98,6 +101,7 @@ class Pump(Generic[Row]):
     def _until_due_s(self) -> float:
         now = self._runtime.now()
         dues = [due for flight in self._flights.values() if (due := flight.due_at) is not None]
+        dues += [until for until in self._full.values() if until > now]
         wait_ms = min(dues) - now if dues else limits.RESEND_AFTER_MS
         allowed_at = self._pace.next_at()
         if allowed_at is not None:
@@ -109,6 +113,18 @@ class Pump(Generic[Row]):
         now = self._runtime.now()
         due = [flight for flight in self._flights.values() if (flight.due_at or now + 1) <= now]
         return due[: self._pace.allowance(now, len(due))]
+
+    def _full_now(self) -> list[str]:
+        """Whom there is no room for yet; the rows that wait for them take no place of those for others."""
+        now = self._runtime.now()
+        self._full = {to: until for to, until in self._full.items() if until > now}
+        return list(self._full)
+
+    def _put_back(self, flight: Flight[Row], code: str) -> None:
+        """Leave what met a full mailbox to the journal until its time comes, and the others behind it with it."""
+        if code == "mailbox_full" and isinstance(flight.state, delivery.Waiting):
+            self._full[flight.row.to] = flight.state.retry_at
+            self._flights.pop((flight.row.message_id, flight.row.to), None)
 
     def _take_refusals(self) -> list[tuple[Flight[Row], delivery.BrokerRefused]]:
         """What the broker refused of what is in flight; the pace slows down once, however many were refused."""

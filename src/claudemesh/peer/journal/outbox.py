@@ -15,6 +15,10 @@ _OPEN: Final = "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'se
 _OPEN_BY_PEOPLE: Final = (
     "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') AND hop IS NULL ORDER BY rank, id LIMIT ?"
 )
+_OPEN_BUT_FOR: Final = (
+    "SELECT id FROM outbox WHERE mesh = ?1 AND state IN ('queued', 'sealed') AND (?2 OR hop IS NULL)"
+    " AND peer NOT IN (SELECT value FROM json_each(?3)) ORDER BY rank, id LIMIT ?4"
+)
 _THESE: Final = "SELECT * FROM outbox_rows WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
 
 
@@ -120,18 +124,26 @@ def enqueue(connection: sqlite3.Connection, mesh: MeshId, drafts: Sequence[Draft
 
 
 def load_open(
-    connection: sqlite3.Connection, mesh: MeshId, skip: Collection[int], limit: int, *, agents: bool = True
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    skip: Collection[int],
+    limit: int,
+    *,
+    agents: bool = True,
+    full: Sequence[str] = (),
 ) -> list[OutboxRow]:
     """The next rows that are not settled, the most urgent and oldest first.
 
     Args:
         skip: Ids that are in memory already, at most a few hundred.
         agents: Also what agents wrote.
+        full: Peers that nothing is loaded for.
     """
-    found = connection.execute(
-        _OPEN if agents else _OPEN_BY_PEOPLE,
-        (mesh, limit + len(skip)),
-    )
+    most = limit + len(skip)
+    if full:
+        found = connection.execute(_OPEN_BUT_FOR, (mesh, agents, json.dumps(full), most))
+    else:
+        found = connection.execute(_OPEN if agents else _OPEN_BY_PEOPLE, (mesh, most))
     wanted = [row[0] for row in found if row[0] not in skip][:limit]
     return [_row(row) for row in connection.execute(_THESE, (json.dumps(wanted),))] if wanted else []
 

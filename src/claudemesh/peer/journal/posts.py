@@ -1,5 +1,6 @@
 """Rows of posts that this peer writes: one per message, whatever the size of the channel."""
 
+import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
@@ -12,6 +13,10 @@ from claudemesh.types import ChannelId, Digest, Intent, MeshId, MessageId, PeerI
 _OPEN: Final = "SELECT id FROM posts WHERE mesh = ? AND state IN ('queued', 'sealed') ORDER BY rank, id LIMIT ?"
 _OPEN_BY_PEOPLE: Final = (
     "SELECT id FROM posts WHERE mesh = ? AND state IN ('queued', 'sealed') AND hop IS NULL ORDER BY rank, id LIMIT ?"
+)
+_OPEN_BUT_FOR: Final = (
+    "SELECT id FROM posts WHERE mesh = ?1 AND state IN ('queued', 'sealed') AND (?2 OR hop IS NULL)"
+    " AND channel NOT IN (SELECT value FROM json_each(?3)) ORDER BY rank, id LIMIT ?4"
 )
 
 
@@ -98,13 +103,26 @@ def enqueue(connection: sqlite3.Connection, mesh: MeshId, draft: PostDraft) -> N
 
 
 def load_open(
-    connection: sqlite3.Connection, mesh: MeshId, skip: Collection[int], limit: int, *, agents: bool = True
+    connection: sqlite3.Connection,
+    mesh: MeshId,
+    skip: Collection[int],
+    limit: int,
+    *,
+    agents: bool = True,
+    full: Sequence[str] = (),
 ) -> list[PostRow]:
-    """The next posts that are not settled, the most urgent and oldest first; without `agents`, no agent's."""
-    found = connection.execute(
-        _OPEN if agents else _OPEN_BY_PEOPLE,
-        (mesh, limit + len(skip)),
-    )
+    """The next posts that are not settled, the most urgent and oldest first.
+
+    Args:
+        skip: Ids that are in memory already, at most a few dozen.
+        agents: Also what agents wrote.
+        full: Channels that nothing is loaded for.
+    """
+    most = limit + len(skip)
+    if full:
+        found = connection.execute(_OPEN_BUT_FOR, (mesh, agents, json.dumps(full), most))
+    else:
+        found = connection.execute(_OPEN if agents else _OPEN_BY_PEOPLE, (mesh, most))
     wanted = [row[0] for row in found if row[0] not in skip][:limit]
     rows = (connection.execute("SELECT * FROM post_rows WHERE id = ?", (row_id,)).fetchone() for row_id in wanted)
     return [_row(row) for row in rows if row is not None]
