@@ -116,6 +116,28 @@ async def test_who_is_admitted_on_one_node_may_enter_another_at_once(cluster: Cl
             await bobs.submit(bob.envelope(owner.id))
 
 
+async def test_an_invite_is_used_as_often_as_it_allows_whatever_node_its_holders_ask(cluster: Cluster) -> None:
+    """Six hold one link for two, and come at once, three to each node."""
+    here, there = urls(cluster)
+    owner = wire.Identity()
+    mesh = await wire.found(here, owner)
+    invite = await wire.issue(there, owner, uses=2)
+
+    async def come(url: str) -> str:
+        try:
+            await wire.join(url, wire.Identity(), mesh, invite)
+        except Refused as error:
+            return error.code
+        return "admitted"
+
+    came = await asyncio.gather(*(come(url) for url in (here, there) * 3))
+    async with wire.member(there, owner):
+        admitted = len(owner.roster.members) - 1
+
+    assert sorted(came) == ["admitted"] * 2 + ["invalid"] * 4
+    assert admitted == 2
+
+
 async def test_an_entry_is_announced_to_the_links_of_every_node(cluster: Cluster) -> None:
     """With the same signed head."""
     here, there = urls(cluster)
