@@ -20,8 +20,8 @@ CHANNEL = ChannelId("c" * 32)
 class Posts(Pump[PostRow]):
     """A pump with posts in flight."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(Runtime(now=lambda: START))
+    def __init__(self, count: int, *, is_frozen: bool = False, now: UnixMillis = START) -> None:
+        super().__init__(Runtime(now=lambda: now), lambda: is_frozen)
         for number in range(count):
             row = post(number)
             self._flights[row.message_id, row.channel] = Flight(row, delivery.InFlight(UnixMillis(START + 9_000)))
@@ -29,6 +29,10 @@ class Posts(Pump[PostRow]):
     @property
     def flights(self) -> list[Flight[PostRow]]:
         return list(self._flights.values())
+
+    @property
+    def until_due_s(self) -> float:
+        return self._until_due_s()
 
     @property
     def pace(self) -> Pace:
@@ -85,3 +89,25 @@ def test_a_broker_that_is_never_satisfied_is_made_to_wait() -> None:
 
     assert tries == [1] * MAX_RESEALS + [0]
     assert isinstance(pump.flights[0].state, delivery.Waiting)
+
+
+def test_what_is_due_in_a_frozen_mesh_does_not_keep_the_pump_awake() -> None:
+    """It may not go out, so a look at once would be one look after another."""
+    later = UnixMillis(START + 60_000)
+
+    assert Posts(1, now=later).until_due_s < 0.01
+    assert Posts(1, now=later, is_frozen=True).until_due_s > 1
+
+
+def test_what_met_a_full_mailbox_is_looked_at_when_its_time_has_come() -> None:
+    """Until then it takes no place in flight."""
+    pump = Posts(2)
+    for message in (refusal(0, "mailbox_full", retry_after_ms=5_000), refusal(1, "storage", retry_after_ms=9_000)):
+        pump.take_refused(message)
+    for flight, event in pump._take_refusals():
+        flight.state, _ = delivery.step(flight.state, event, START)
+        pump._put_back(flight, event.code)
+
+    assert [flight.row.id for flight in pump.flights] == [1]
+    assert pump._full_now() == [CHANNEL]
+    assert pump.until_due_s == 5

@@ -57,7 +57,7 @@ class Outgoing(Pump[OutboxRow]):
         clock: LinkClock,
         runtime: Runtime,
     ) -> None:
-        super().__init__(runtime)
+        super().__init__(runtime, lambda: membership.frozen is not None)
         self._membership = membership
         self._cards = cards
         self._presence = presence

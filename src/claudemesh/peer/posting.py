@@ -53,7 +53,7 @@ class Posting(Pump[PostRow]):
         clock: LinkClock,
         runtime: Runtime,
     ) -> None:
-        super().__init__(runtime)
+        super().__init__(runtime, lambda: membership.frozen is not None)
         self._membership = membership
         self._keyring = keyring
         self._sessions = sessions

@@ -54,8 +54,10 @@ class Flight(Generic[Row]):
 class Pump(Generic[Row]):
     """One task per link that submits rows of the journal; what is in flight is forgotten when the link ends."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, is_stopped: Callable[[], bool]) -> None:
+        """`is_stopped` says that nothing is submitted now: the mesh is frozen."""
         self._runtime = runtime
+        self._is_stopped = is_stopped
         self._broker = BrokerId("")
         self._flights: dict[tuple[str, str], Flight[Row]] = {}
         """By message id, and the peer or channel it goes to."""
@@ -100,6 +102,8 @@ class Pump(Generic[Row]):
 
     def _until_due_s(self) -> float:
         now = self._runtime.now()
+        if self._is_stopped():
+            return limits.RESEND_AFTER_MS / 1000
         dues = [due for flight in self._flights.values() if (due := flight.due_at) is not None]
         dues += [until for until in self._full.values() if until > now]
         wait_ms = min(dues) - now if dues else limits.RESEND_AFTER_MS
