@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from tests.hosts.claude import Claude
 from tests.hosts.conftest import Mesh
 from tests.hosts.simulated_anthropic import last_tool_result
@@ -263,11 +265,16 @@ def test_an_idle_session_is_woken_also_after_its_daemon_was_killed(
     mesh.wait_for_stages(message_id, ["offered", "read"])
 
 
-def test_two_agents_that_answer_whatever_comes_are_stopped(mesh: Mesh, models: SimulatedModels, bob: Claude) -> None:
-    """After eight hops a message waits for a person, who sees why."""
+@pytest.mark.parametrize("names_it", [True, False], ids=["answers", "writes anew"])
+def test_two_agents_that_answer_whatever_comes_are_stopped(
+    mesh: Mesh, models: SimulatedModels, bob: Claude, names_it: bool
+) -> None:
+    """After eight hops a message waits for a person, who sees why; also when none says what it answers."""
     alice = Claude.on(mesh.alice, models, "alice")
     alice.set_up()
-    models.scripts.update(alice=_answers_everything("bob.desktop"), bob=_answers_everything("alice.laptop"))
+    models.scripts.update(
+        alice=_answers_everything("bob.desktop", names_it), bob=_answers_everything("alice.laptop", names_it)
+    )
     try:
         bob.open()
         wait_for_presence(mesh, "bob")
@@ -288,7 +295,7 @@ def held(mesh: Mesh) -> list[Any]:
     return [one for machine in (mesh.alice, mesh.bob) for one in machine.ok("hold", "list")["held"]]
 
 
-def _answers_everything(to: str) -> Script:
+def _answers_everything(to: str, names_it: bool) -> Script:
     answered: set[str] = set()
 
     def script(body: Body, number: int) -> list[Block]:
@@ -298,7 +305,7 @@ def _answers_everything(to: str) -> Script:
         if number and not fresh:
             return [Say("done")]
         answered.update(seen)
-        reply = {"reply_to": fresh[-1]} if fresh else {}
+        reply = {"reply_to": fresh[-1]} if fresh and names_it else {}
         return [Call(SEND, {"to": to, "text": f"and what about {number}?", **reply})]
 
     return script

@@ -104,6 +104,24 @@ def test_what_an_agent_writes_continues_what_it_was_shown_until_its_user_speaks(
     assert anew["stage"] == "delivered"
 
 
+def test_the_prompt_that_a_wake_makes_is_not_its_users(pair: tuple[Machine, Machine]) -> None:
+    """Hosts report it as any other: a loop that goes by waking would begin anew with each message."""
+    alice, bob = pair
+    agent = Host(bob, "5e55-10n")
+    label = agent.open()["label"]
+    alice.ok("budget", "hops", "0")
+    alice.ok("send", "bob.box", "have a look", "--wait", "delivered")
+    assert "have a look" in agent.take("idle_wake")["text"]
+
+    agent.take("prompt")
+    woken = bob.ok("send", "alice.box", "I looked", "--as", label, "--wait", "delivered")
+    agent.take("prompt")
+    anew = bob.ok("send", "alice.box", "by the way", "--as", label, "--wait", "delivered")
+
+    assert (woken["stage"], woken["to"][0]["code"]) == ("held", "hops")
+    assert anew["stage"] == "delivered"
+
+
 def test_an_acknowledgement_wakes_nobody(pair: tuple[Machine, Machine]) -> None:
     """Not at the end of a turn, nor while idle; it is there when the user speaks."""
     alice, bob = pair

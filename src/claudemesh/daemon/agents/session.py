@@ -98,6 +98,7 @@ class AgentSession:
         self.settling = asyncio.Lock()
         self._registry = registry
         self._offered_at: dict[int, float] = {}
+        self._is_woken = False
         self._bells: set[asyncio.Event] = set()
         self.is_open = True
 
@@ -162,14 +163,14 @@ class AgentSession:
         request = Request(_word(adapter), limit_characters, reply, messages)
         async with self._registry.taking:
             await self._registry.settle(self)
-            for face in self._faces() if moment == "prompt" else ():
-                face.session.begin_turn()
             doubtful = await self.doubtful() if moment == "inbox" else None
             if moment == "prompt":
-                self._begin_turn()
+                self._prompted()
             places = [Place(face, self._wanted(moment)) for face in self._faces()]
             taken = await take_waiting(places, request, doubtful)
             self._note_offers(taken)
+            if moment == "idle_wake" and taken.offers:
+                self.wake()
         await self._set_status(status_after(moment, self.status, shown=bool(taken.offers)))
         return taken._replace(waiting=(await self.waiting()).total)
 
@@ -188,6 +189,10 @@ class AgentSession:
             taken = await take_one(places, message_id, request, await self.doubtful())
             self._note_offers(taken)
         return taken._replace(waiting=(await self.waiting()).total)
+
+    def wake(self) -> None:
+        """A host reports what wakes a session as a prompt: the next one is not its user's, and begins nothing anew."""
+        self._is_woken = True
 
     async def handed(self, offers: Sequence[int]) -> None:
         """The host was given these; whether its model sees them is not known yet."""
@@ -338,9 +343,11 @@ class AgentSession:
         showing = shown_at(moment, is_dnd=self.is_dnd)
         return Wanted(self.agent, self.label, tuple(self._registry.others_of(self)), showing.rank, showing.acks)
 
-    def _begin_turn(self) -> None:
-        for face in self._faces():
+    def _prompted(self) -> None:
+        """Its user spoke to it, unless the prompt is what a wake makes."""
+        for face in self._faces() if not self._is_woken else ():
             face.session.begin_turn()
+        self._is_woken = False
 
     async def _open_rows(self) -> list[OfferRow]:
         return [row for face in self._faces() for row in await face.session.offers.open_offers(self.agent)]
