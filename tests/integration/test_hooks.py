@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from claudemesh.hosts.codex import NOTICE
 from tests.processes import Machine, Result, introduce, machine, start_broker, wait_until
 
 
@@ -116,6 +117,31 @@ def test_the_prompt_that_a_wake_makes_is_no_evidence(session: Session) -> None:
     known_here = [step["stage"] for step in session.bob.ok("message", message_id)["steps"]]
     assert known_here[-1] == "offered"
     session.hook("Stop")
+    session.wait_for_stages(message_id, ["offered", "read"])
+
+
+def test_the_arguments_of_no_process_hold_a_text(session: Session, tmp_path: Path) -> None:
+    """Every user can read them. What wakes an idle Codex says once that something waits; the hook has what it is."""
+    queue, arguments = tmp_path / "bin" / "codex", tmp_path / "arguments"
+    queue.parent.mkdir()
+    queue.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {arguments}\n')
+    queue.chmod(0o700)
+    surroundings = {"PATH": f"{queue.parent}:/usr/bin:/bin"}
+
+    def hook(event: str) -> Result:
+        given = {"hook_event_name": event, "session_id": session.key, "cwd": "/src/payments-api"}
+        return session.bob.run("hook", "codex", stdin=json.dumps(given), **surroundings)
+
+    hook("SessionStart")
+    message_id = session.send("for this machine's user alone")
+    wait_until(arguments.exists, "Codex is called")
+    session.send("and this")
+    prompt = hook("UserPromptSubmit")
+    session.wait_for_stages(message_id, ["offered"])
+    hook("Stop")
+
+    assert arguments.read_text().splitlines() == ["queue", "--thread", session.key, "--message", NOTICE]
+    assert all(line in context(prompt) for line in ("| for this machine's user alone", "| and this"))
     session.wait_for_stages(message_id, ["offered", "read"])
 
 

@@ -35,7 +35,11 @@ MOMENTS: Final[dict[str, Moment]] = {
     "PostToolUse": "tool",
     "Stop": "turn_end",
 }
-QUEUED: Final = "Your user did not write this: claudemesh hands you what another agent sent.\n\n"
+NOTICE: Final = (
+    "Your user did not write this: another agent's message waits for you. claudemesh shows it beside this prompt; if it"
+    " is not there, read it with mesh_inbox()."
+)
+"""What Codex is given as the prompt of that turn; what waits is added by the hook of the prompt."""
 UNTRUSTED: Final = (
     "no hook of ours has run yet in a session of Codex: if you have used it since, its hooks are not trusted and are"
     " skipped without a word; trust them by /hooks inside Codex"
@@ -46,34 +50,35 @@ UNTRUSTED: Final = (
 
 
 async def attend(daemon: "Daemon", session: AgentSession) -> None:
-    """Hand what should wake an idle session to Codex's own queue, and end the session with its process."""
+    """Have Codex's own queue begin a turn of an idle session that something should wake; end it with its process."""
     watching = asyncio.create_task(watch_process(daemon, session))
+    is_called = False
     try:
         async for news in session.news():
-            if news.wakes and session.status == "idle":
-                await _queue(daemon, session)
+            if not news.wakes or session.status != "idle":
+                is_called = False
+            elif not is_called:
+                is_called = await _call(daemon, session)
     finally:
         watching.cancel()
 
 
-async def _queue(daemon: "Daemon", session: AgentSession) -> None:
+async def _call(daemon: "Daemon", session: AgentSession) -> bool:
+    """Queue the notice, and nothing else: every user of the machine can read the arguments of a process."""
     known = await asyncio.to_thread(remembered, daemon.config, NAME, session.key)
     program = known.get("program", "")
     if not program:
-        return
-    taken = await session.take("idle_wake", f"{NAME}.queue")
-    if not taken.offers:
-        return
-    if await _run(program, known, session.key, QUEUED + taken.text):
-        await session.handed(taken.ids)
-    else:
-        await session.withdraw(taken.ids)
-        await session.set_reach("turn")  # what does not work is not promised, nor tried for every message
+        return False
+    session.wake()
+    if await _queue(program, known, session.key):
+        return True
+    await session.set_reach("turn")  # what does not work is not promised, nor tried for every message
+    return False
 
 
-async def _run(program: str, known: dict[str, str], thread: str, text: str) -> bool:
+async def _queue(program: str, known: dict[str, str], thread: str) -> bool:
     environment = {name: known[name] for name in ("PATH", "HOME", "CODEX_HOME") if known.get(name)}
-    command = [program, "queue", "--thread", thread, "--message", text]
+    command = [program, "queue", "--thread", thread, "--message", NOTICE]
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
