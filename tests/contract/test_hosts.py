@@ -4,6 +4,8 @@ Claude Code is set up by its own command; the same promises are tested with the 
 """
 
 import json
+import os
+import sys
 import tomllib
 from pathlib import Path
 
@@ -313,6 +315,47 @@ def test_a_link_to_a_settings_file_stays_a_link(tmp_path: Path) -> None:
 
     assert path.is_symlink()
     assert "claudemesh" in kept.read_text()
+
+
+def test_settings_that_others_cannot_read_are_at_no_moment_open_to_them(tmp_path: Path) -> None:
+    """Hosts keep keys of theirs in there. Before it takes the old one's place a new file is as closed as that."""
+    place = place_of(tmp_path)
+    fill(place, "gemini")
+    settings = place.home / FILES["gemini"][0]
+    settings.chmod(0o600)
+    seen: list[tuple[str, int]] = []
+
+    def look(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("os.chmod", "os.rename") and str(arguments[0]).startswith(str(place.home)):
+            found = Path(str(arguments[0])).stat()
+            seen.append((event, found.st_mode & 0o777 if found.st_size else 0))
+
+    sys.addaudithook(look)  # stays for good, and looks at this test's directory alone
+    previous = os.umask(0o022)
+    try:
+        host_of("gemini").install(place)
+        host_of("gemini").uninstall(place)
+    finally:
+        os.umask(previous)
+
+    assert [mode for event, mode in seen if event == "os.rename"] == [0o600, 0o600]
+    assert {mode for _, mode in seen} <= {0o600, 0}
+
+
+def test_a_project_cannot_have_a_file_elsewhere_overwritten(tmp_path: Path) -> None:
+    """Who clones it and sets up a host there follows no link of the project's to write beside the settings."""
+    place = place_of(tmp_path, "project")
+    mine = place.home / ".profile"
+    mine.write_text("mine\n")
+    for name in ("opencode.json", "settings.json", ".mcp.json", "config.toml", "hooks.json"):
+        for directory in (place.cwd, place.cwd / ".gemini", place.cwd / ".codex"):
+            directory.mkdir(exist_ok=True)
+            (directory / f".{name}.claudemesh").symlink_to(mine)
+
+    for name in NAMES:
+        host_of(name).install(place)
+
+    assert mine.read_text() == "mine\n"
 
 
 def test_a_plugin_of_opencode_that_is_not_ours_of_today_is_told_and_replaced(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ byte for byte unless somebody has written to the file since.
 import base64
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, read_json, write_private
+from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, PRIVATE_FILE, read_json, write_private
 from claudemesh.hosts.base import SERVER, Place, Unwritable
 
 _INDENT: Final = re.compile(r"\A\s*\{\s*?\n(?P<indent>[ \t]+)")
@@ -64,9 +65,13 @@ def write(path: Path, content: bytes) -> None:
     mode = target.stat().st_mode & 0o777 if target.exists() else None
     temporary = target.with_name(f".{target.name}.claudemesh")
     try:
-        temporary.write_bytes(content)
-        if mode is not None:
-            temporary.chmod(mode)
+        temporary.unlink(missing_ok=True)
+        # Never through a link, which somebody else's project may have there, nor with a key in it open to others.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else PRIVATE_FILE)
+        with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                temporary.chmod(mode)
+            file.write(content)
         temporary.replace(target)
     except OSError:
         temporary.unlink(missing_ok=True)
