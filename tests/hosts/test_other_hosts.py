@@ -66,7 +66,7 @@ def test_untrusted_hooks_of_codex_are_reported_and_lose_nothing(mesh: Mesh, open
 
 
 def test_an_idle_codex_gets_a_message_through_its_own_queue(mesh: Mesh, openai: SimulatedModels) -> None:
-    """It looks like a prompt there, and says that its user did not write it."""
+    """What comes by it looks like a prompt there, and says that its user did not write it; a hook adds the message."""
     codex = Headless(mesh.bob, "codex", openai.url)
     codex.set_up()
     terminal = codex.open(TRUSTED)
@@ -77,13 +77,13 @@ def test_an_idle_codex_gets_a_message_through_its_own_queue(mesh: Mesh, openai: 
         terminal.wait_for("reply 0")
         message_id = mesh.send("is the build green?", to="bob.desktop/codex")
         wait_until(lambda: len(openai.of("codex")) == 2, "Codex is woken")
+        mesh.wait_for_stages(message_id, ["offered", "read"])
     finally:
         terminal.close()
 
     woken = openai.of("codex")[1].text
     assert woken.count("| is the build green?") == 1
     assert "Your user did not write this" in woken
-    mesh.wait_for_stages(message_id, ["offered", "read"])
 
 
 def test_gemini_is_shown_what_is_unread(mesh: Mesh, gemini: SimulatedModels) -> None:
