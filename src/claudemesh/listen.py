@@ -23,7 +23,7 @@ class Listen:
         """
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
+        if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 65_535:
             raise UsageError("usage", f"--listen takes HOST:PORT, not {text[:80]!r}")
         return cls(host, int(port))
 

@@ -32,7 +32,11 @@ def test_an_address_is_read_and_known_to_be_loopback_or_not(text: str, host: str
     assert address.is_loopback is is_loopback
 
 
-@pytest.mark.parametrize("text", ["", "7910", ":7910", "host:", "host:x", "host:65536", "host:-1", "host:\u0663"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "7910", ":7910", "host:", "host:x", "host:65536", "host:-1", "host:\u0663", f"host:{'9' * 5_000}"],
+    ids=lambda text: text[:12],
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(UsageError):

@@ -70,7 +70,7 @@ class Limits:
             name, _, number = assignment.partition("=")
             if name not in known:
                 raise UsageError("usage", f"no limit is called {name[:40]!r}; they are {', '.join(sorted(known))}")
-            if not number.isdigit() or not 0 < int(number) < 1 << 53:
+            if not (number.isascii() and number.isdigit()) or len(number) > 16 or not 0 < int(number) < 1 << 53:
                 raise UsageError("usage", f"{name} takes a positive whole number")
             changes[name] = int(number)
         return replace(self, **changes)
