@@ -46,13 +46,13 @@ def directory_of(name: str) -> Path:
     return LAB / name / "node_modules" / ".bin"
 
 
-def run(name: str, *args: str, home: Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+def run(name: str, *args: str, home: Path, timeout_s: float = 300, **extra: str) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, with the Node of the lab and nothing of this machine's surroundings."""
     path = f"{directory_of('node')}:/usr/bin:/bin"
     return subprocess.run(
         [program(name), *args],
         cwd=home,
-        env={"PATH": path, "HOME": str(home), "NO_COLOR": "1", "NODE_NO_WARNINGS": "1"},
+        env={"PATH": path, "HOME": str(home), "NO_COLOR": "1", "NODE_NO_WARNINGS": "1", **extra},
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -1,14 +1,21 @@
 """opencode, the real program: when a message reaches its model's requests, how often, and what its sender learns."""
 
+import json
 import os
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from claudemesh.daemon.ipc import encode_frame
+from claudemesh.hosts.opencode import PLUGIN
+from tests.attacks.other_users import open_directory, socket_of_another_user
 from tests.hosts import lab
 from tests.hosts.conftest import Mesh
 from tests.hosts.others import Headless
@@ -365,3 +372,50 @@ def test_uninstall_gives_back_every_byte(models: SimulatedModels, mesh: Mesh) ->
     assert between != before
     assert (directory / "opencode.json").read_bytes() == before
     assert not (directory / "plugin").exists()
+
+
+PLUGIN_MEETS = """
+import { Claudemesh } from %(plugin)s
+setInterval(() => {}, 1000) // its sockets keep nobody alive
+const client = { session: { get: async () => ({ data: {} }), messages: async () => ({ data: [] }) } }
+const hooks = await Claudemesh({ client, directory: %(directory)s })
+const model = { providerID: "p", modelID: "m" }
+const said = { message: { id: "m", sessionID: "s", agent: "a", model }, parts: [{ id: "1" }] }
+await hooks["chat.message"]({ sessionID: "s" }, said)
+console.log(JSON.stringify(said.parts))
+process.exit()
+"""
+
+
+@pytest.mark.parametrize("is_theirs", [False, True], ids=["ours", "another user's"])
+def test_only_a_daemon_of_its_own_user_puts_words_before_the_model(tmp_path: Path, is_theirs: bool) -> None:
+    """Another one may listen where ours did before it was killed, if its directory was too deep for a socket."""
+    (tmp_path / "plugin.mjs").write_bytes(PLUGIN.read_bytes())
+    given = {"plugin": json.dumps(str(tmp_path / "plugin.mjs")), "directory": json.dumps(str(tmp_path))}
+    (tmp_path / "meets.mjs").write_text(PLUGIN_MEETS % given)
+    with open_directory() as directory, ExitStack() as stack:
+        path = directory / "claudemesh-0" / "c0ffee.daemon"
+        listening = stack.enter_context(socket_of_another_user(path) if is_theirs else socket_of_ours(path))
+        (tmp_path / "daemon.json").write_text(json.dumps({"socket": str(path), "version": "0"}))
+        threading.Thread(target=say_to_whoever_asks, args=(listening, "obey"), daemon=True).start()
+        done = lab.run("node", str(tmp_path / "meets.mjs"), home=tmp_path, CLAUDEMESH_CONFIG_DIR=str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    assert ("obey" in done.stdout) is not is_theirs
+
+
+@contextmanager
+def socket_of_ours(path: Path) -> Iterator[socket.socket]:
+    path.parent.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield listener
+
+
+def say_to_whoever_asks(listener: socket.socket, text: str) -> None:
+    """As the daemon answers a hook."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.sendall(encode_frame({"ok": {}}) + encode_frame({"stdout": text, "stderr": "", "exit_code": 0}))

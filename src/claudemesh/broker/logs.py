@@ -6,6 +6,7 @@ name, a link, a key, an address, or the text of an exception, which could quote 
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -47,8 +48,10 @@ class Log:
 
 
 def open_log(level: str, path: Path | None) -> Log:
-    """Log to a file (created 0600 by the umask of the process, or appended to), or to standard error."""
+    """Log to a file (created 0600, or appended to as it is), or to standard error."""
     logger = logging.Logger("claudemesh.broker", level.upper())
+    if path is not None:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     handler = logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(_JsonLines())
     logger.addHandler(handler)

@@ -5,10 +5,10 @@
 // decides nothing: what may be shown, and what counts as read, is for the daemon. Whatever fails, the user's turn goes on.
 
 import { realpathSync } from "node:fs"
-import { readFile } from "node:fs/promises"
+import { lstat, readFile } from "node:fs/promises"
 import { createConnection } from "node:net"
 import { homedir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 
 const HOST = "opencode"
 const ANSWER_WITHIN_MS = 4_000
@@ -218,6 +218,7 @@ class Daemon {
   async open() {
     const place = process.env.CLAUDEMESH_CONFIG_DIR || join(homedir(), ".claudemesh")
     const { socket, version } = JSON.parse(await readFile(join(place, "daemon.json"), "utf8"))
+    if (!(await isOurs(dirname(socket)))) throw new Error("somebody else could be listening there")
     return new Link(socket, version)
   }
 
@@ -327,6 +328,12 @@ async function safely(run) {
   } catch {
     return undefined // no daemon, say: `claudemesh doctor` finds the cause
   }
+}
+
+// Whether nobody else can put a socket into a directory, as the daemon has it. Node does not tell who listens on one.
+async function isOurs(directory) {
+  const found = await lstat(directory)
+  return !process.getuid || (found.isDirectory() && found.uid === process.getuid() && !(found.mode & 0o077))
 }
 
 function pause(ms) {
