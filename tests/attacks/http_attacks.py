@@ -10,6 +10,7 @@ from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.ipc import Client
 from claudemesh.listen import Listen
 from claudemesh.mcp.http import app
+from claudemesh.mcp.http.link import MAX_SUBSCRIPTIONS
 from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_SESSIONS, Settings
 from claudemesh.mcp.http.tokens import load_tokens
 from claudemesh.mcp.options import Options
@@ -159,6 +160,20 @@ def open_sessions_without_end(scene: Scene) -> bool:
     return opened > MAX_SESSIONS
 
 
+def subscribe_without_end(scene: Scene) -> bool:
+    """Each resource is remembered for the next daemon, there or not."""
+    session = scene.session(OTHER)
+    uris = [f"mesh://conversation/n{number}" for number in range(MAX_SUBSCRIPTIONS + 1)]
+    answers = [scene.ask(_subscription(number, uri), session) for number, uri in enumerate(uris)]
+    return all("result" in answer.messages[0] for answer in answers)
+
+
+def subscribe_to_a_huge_name(scene: Scene) -> bool:
+    """One will do, if it may be as large as a body."""
+    answer = scene.ask(_subscription(1, f"mesh://{'x' * 1_000_000}"), scene.session(OTHER))
+    return "result" in answer.messages[0]
+
+
 def invent_urls_without_end(scene: Scene) -> bool:
     """In the 2026 protocol each URL is an agent of its own."""
     message, headers = modern(1, "tools/list")
@@ -200,6 +215,10 @@ def be_called_offered_by_a_client_that_hung_up(scene: Scene) -> bool:
     message = scene.send_to(VICTIM, "too late")
 
     return scene.is_said_to_be(message, "offered")
+
+
+def _subscription(number: int, uri: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "method": "resources/subscribe", "params": {"uri": uri}}
 
 
 def _labels(pair: Pair) -> list[str]:

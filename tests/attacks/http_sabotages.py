@@ -8,7 +8,7 @@ from unittest import mock
 from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecuritySettings
 
-from claudemesh.mcp.http import app, relay, tokens
+from claudemesh.mcp.http import app, link, relay, tokens
 from claudemesh.mcp.http.link import Link
 from claudemesh.mcp.http.tokens import Tokens
 from claudemesh.mcp.pump import SENT, WRITTEN
@@ -87,6 +87,20 @@ def sessions_have_no_end() -> Iterator[None]:
 def urls_have_no_end() -> Iterator[None]:
     """Each one gets a session."""
     with mock.patch.object(relay, "MAX_SESSIONS", WITHOUT_END):
+        yield
+
+
+@contextmanager
+def subscriptions_have_no_end() -> Iterator[None]:
+    """Each one is kept."""
+    with mock.patch.object(link, "MAX_SUBSCRIPTIONS", WITHOUT_END):
+        yield
+
+
+@contextmanager
+def names_of_resources_have_no_end() -> Iterator[None]:
+    """Nor do they."""
+    with mock.patch.object(link, "MAX_URI_CHARACTERS", WITHOUT_END):
         yield
 
 

@@ -24,6 +24,8 @@ ROWS: list[tuple[Attack, Sabotage]] = [
     (attacks.pass_for_the_hook_of_a_host, sabotages.hooks_are_taken_from_anybody),
     (attacks.send_a_huge_body, sabotages.bodies_have_no_end),
     (attacks.open_sessions_without_end, sabotages.sessions_have_no_end),
+    (attacks.subscribe_without_end, sabotages.subscriptions_have_no_end),
+    (attacks.subscribe_to_a_huge_name, sabotages.names_of_resources_have_no_end),
     (attacks.invent_urls_without_end, sabotages.urls_have_no_end),
     (attacks.be_called_read_by_a_client_that_vanished, sabotages.what_has_left_was_read),
     (attacks.be_called_read_by_a_client_that_gave_up, sabotages.cancellations_change_nothing),

@@ -18,7 +18,7 @@ from mcp.shared.dispatcher import CallOptions, DispatchContext, OnNotify, Progre
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.transport_context import TransportContext
-from mcp_types import CONNECTION_CLOSED, METHOD_NOT_FOUND, RequestId
+from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, METHOD_NOT_FOUND, RequestId
 
 from claudemesh.daemon import launch
 from claudemesh.daemon.config_dir import ConfigDir
@@ -28,7 +28,11 @@ from claudemesh.errors import ClaudemeshError
 from claudemesh.mcp.pump import LOST, OPERATION, POLL_S, REPLAYED, SENT, SERVER_ERROR, UNSENT, WRITTEN, lost_result
 from claudemesh.mcp.wire import Wire
 
+SUBSCRIBE, UNSUBSCRIBE = "resources/subscribe", "resources/unsubscribe"
 SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
+MAX_SUBSCRIPTIONS: Final = 256
+"""Of a session of the 2025 protocol, each with the address of one resource: it is kept, here and in the daemon."""
+MAX_URI_CHARACTERS: Final = 1_000
 FINISH_WITHIN_S: Final = 2.0
 _BACKLOG: Final = 1_024
 
@@ -61,7 +65,8 @@ class Link:
         self._ids = itertools.count(1)
         self._sent: dict[RequestId, int] = {}
         """Answers that have left, by the client's own id of the request, while nothing was heard of it since."""
-        self._replayed: list[tuple[str, Mapping[str, Any] | None]] = []
+        self._replayed: dict[tuple[str, str], Mapping[str, Any] | None] = {}
+        """Parameters by method and resource: each holds once, however often it was said."""
         self._streams: dict[int, MemoryObjectSendStream[Told]] = {}
         self._attaching = anyio.Lock()
         self._dispatcher: JSONRPCDispatcher[TransportContext] | None = None
@@ -84,6 +89,7 @@ class Link:
         Raises:
             MCPError: Its error; or there is no daemon, which is told as a result where a model called a tool.
         """
+        self._check_room(method, params)
         try:
             dispatcher = await self._attached()
             options: CallOptions = {"request_id": request, "cancel_on_abandon": method != "initialize"}
@@ -96,15 +102,27 @@ class Link:
             if method == "tools/call":
                 return lost_result()
             raise MCPError(SERVER_ERROR, LOST) from error
-        if method in REPLAYED:
-            self._replayed.append((method, params))
+        self._remember(method, params)
         return result
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         """Pass on what the client said."""
         await (await self._attached()).notify(method, params)
+        self._remember(method, params)
+
+    def _remember(self, method: str, params: Mapping[str, Any] | None) -> None:
         if method in REPLAYED:
-            self._replayed.append((method, params))
+            self._replayed[method, _uri(params)] = params
+        elif method == UNSUBSCRIBE:
+            self._replayed.pop((SUBSCRIBE, _uri(params)), None)
+
+    def _check_room(self, method: str, params: Mapping[str, Any] | None) -> None:
+        if method != SUBSCRIBE or (method, _uri(params)) in self._replayed:
+            return
+        if len(_uri(params)) > MAX_URI_CHARACTERS:
+            raise MCPError(INVALID_PARAMS, "there is no such resource")
+        if sum(one == SUBSCRIBE for one, _ in self._replayed) >= MAX_SUBSCRIPTIONS:
+            raise MCPError(SERVER_ERROR, "too many resources are subscribed to: unsubscribe from one")
 
     def subscribe(self, request: int) -> MemoryObjectReceiveStream[Told]:
         """What the daemon will tell of a subscription of the 2026 protocol, which that request opens."""
@@ -184,7 +202,7 @@ class Link:
             return
         reader, writer = await _streams(client, self._arguments)
         await self._tasks.start(self._serve, reader, writer)
-        for method, params in self._replayed:
+        for (method, _), params in list(self._replayed.items()):
             dispatcher = self._dispatcher
             if dispatcher is None:
                 return
@@ -247,6 +265,11 @@ async def _streams(client: Client, arguments: dict[str, Any]) -> tuple[asyncio.S
     connected = await anyio.to_thread.run_sync(client.attach, OPERATION, arguments)
     connected.setblocking(False)
     return await asyncio.open_unix_connection(sock=connected)
+
+
+def _uri(params: Mapping[str, Any] | None) -> str:
+    """The resource that a request is about; empty for one that is about none."""
+    return str((params or {}).get("uri", ""))
 
 
 async def _refuse(_: DispatchContext[Any], method: str, __: Mapping[str, Any] | None) -> dict[str, Any]:
