@@ -7,6 +7,7 @@ from typing import Any
 from claudemesh.daemon.agents import AgentSession, Taken
 from claudemesh.daemon.attaching import Daemon
 from claudemesh.errors import AddressError, ClaudemeshError
+from claudemesh.hosts import claude_code
 from claudemesh.mcp.wire import Fate, Wire
 
 REQUEST_ID = int | str
@@ -23,9 +24,10 @@ class Connection:
         self.daemon = daemon
         self.wire = wire
         self.peers_as_tools = args.get("peers_as_tools") is True
-        self.has_hooks = args.get("has_hooks") is not False
-        """Whether its host's hooks speak here: they say whose session it is, and which transcript to read."""
         self._host = _text(args, "host") or "mcp"
+        self.has_hooks = self._host == claude_code.NAME and args.get("has_hooks") is not False
+        """Whether its host's hooks speak here: they say whose session it is, and which transcript to read. In a host
+        that has no such hooks it could only be its model, which a peer has talked into it."""
         self._key = _text(args, "key") or f"{id(wire):x}"
         self._own_key = self._key
         self._cwd = _text(args, "cwd")
