@@ -84,7 +84,7 @@ def _created(answer: Object) -> Iterator[str]:
         yield f"  {answer['recovery_words']}"
         yield "  to be written down with them: the mesh id and the broker"
         yield f"  {answer['mesh']['id'][:32]}  {visible(answer['mesh']['broker_url'])}"
-    yield "next: claudemesh invite"
+    yield f"next: claudemesh invite --mesh {visible(answer['mesh']['alias'])}"
 
 
 def _listed(answer: Object) -> list[str]:
