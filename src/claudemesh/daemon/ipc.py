@@ -2,7 +2,7 @@
 
     frame    = u32be length ‖ JSON object, at most 4 MiB
     request  = {"v": 1, "version": client's version, "op": …, "args": {…}}
-    answer   = ({"progress": {…}} | {"event": {…}})* ({"ok": {…}} | {"error": {…}})
+    answer   = ({"progress": {…}} | {"event": {…}})* ({"ok": {…}} | {"error": {…}} | {"part": text}* {"ok": null})
 
 A command is a short-lived process, so that this module imports neither asyncio nor the cryptography.
 """
@@ -83,10 +83,13 @@ class Client:
         """Ask for an operation that reports events: yields each, and returns the answer at the end."""
         request = {"v": VERSION, "version": __version__, "op": op, "args": args}
         self._write(encode_frame(request))
+        parts: list[str] = []
         while True:
             frame = self._read()
+            if "part" in frame:
+                parts.append(frame["part"])
             if "ok" in frame:
-                answer: Object = frame["ok"]
+                answer: Object = frame["ok"] if not parts else decode_frame("".join(parts).encode())
                 return answer
             if "error" in frame:
                 raise AnsweredError(frame["error"])

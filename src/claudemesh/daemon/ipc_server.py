@@ -13,7 +13,7 @@ import msgspec
 
 from claudemesh import __version__
 from claudemesh.daemon.config_dir import PRIVATE_FILE, clear_socket_place
-from claudemesh.daemon.ipc import LENGTH, VERSION, check_length, error_object, peer_uid
+from claudemesh.daemon.ipc import LENGTH, MAX_FRAME_BYTES, VERSION, check_length, error_object, peer_uid
 from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.daemon.schema.base import Answer, Args
 from claudemesh.errors import ClaudemeshError, LocalError, UsageError
@@ -21,6 +21,9 @@ from claudemesh.errors import ClaudemeshError, LocalError, UsageError
 MAX_CONNECTIONS: Final = 256
 WRITE_TIMEOUT_S: Final = 30.0
 """A reader that takes nothing for this long is dropped, so that it cannot hold messages in memory."""
+ANSWER_BYTES: Final = MAX_FRAME_BYTES - 64
+"""The largest answer that one frame holds."""
+PART_CHARACTERS: Final = 500_000
 STOP_WITHIN_S: Final = 2.0
 """How long what took over a connection may take to end when the daemon stops."""
 _ANY_VERSION: Final = frozenset({"daemon.status", "daemon.stop"})
@@ -67,9 +70,22 @@ class Reply:
         with contextlib.suppress(ConnectionError):
             await self.write({"progress": {"text": text, "done": done, "total": total}})
 
+    async def answer(self, answer: Answer) -> None:
+        """Write the answer: in parts, when it is larger than a frame."""
+        body = msgspec.json.encode(answer)
+        if len(body) <= ANSWER_BYTES:
+            await self._write(b'{"ok":' + body + b"}")
+            return
+        text = body.decode()
+        for begin in range(0, len(text), PART_CHARACTERS):
+            await self.write({"part": text[begin : begin + PART_CHARACTERS]})
+        await self.write({"ok": None})
+
     async def write(self, frame: dict[str, Any]) -> None:
         """Write one frame."""
-        body = msgspec.json.encode(frame)
+        await self._write(msgspec.json.encode(frame))
+
+    async def _write(self, body: bytes) -> None:
         self._writer.write(LENGTH.pack(check_length(len(body))) + body)
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
@@ -215,7 +231,7 @@ class IpcServer:
         try:
             if operation.unheard is not None and hang_up.done() and hang_up.exception() is not None:
                 raise ConnectionError("the caller hung up")
-            await reply.write({"ok": answer})
+            await reply.answer(answer)
         except ConnectionError:
             if operation.unheard is not None:
                 await operation.unheard(args, answer)
