@@ -183,6 +183,26 @@ def test_budgets_are_shown_and_changed(pair: tuple[Machine, Machine]) -> None:
     assert not any(one["decided"] for one in dropped)
 
 
+def test_whatever_is_held_can_be_listed_and_decided(pair: tuple[Machine, Machine]) -> None:
+    """A peer whose messages are as long as they may be hides nothing from the person, who sees how each begins."""
+    alice, bob = pair
+    bob.ok("budget", "pair", "0")
+    for number in range(9):
+        text = f"{number} " + "x" * 500_000
+        assert alice.ok("send", "bob.box", "-", "--wait", "delivered", stdin=text, CLAUDECODE="1")["stage"] == "held"
+
+    listed = bob.ok("hold", "list")
+    drawn = bob.run("hold", "list").stdout
+    released = bob.ok("hold", "release", "--all")
+
+    assert [one["message"]["text"][:3] for one in listed["held"]] == [f"{number} x" for number in range(9)]
+    assert {one["characters"] for one in listed["held"]} == {500_002}
+    assert listed["more"] == 0
+    assert drawn.count(" of 500,002 characters") == 9
+    assert len(released["held"]) == 9
+    assert bob.ok("hold", "list")["held"] == []
+
+
 def test_a_credential_is_not_sent_unless_that_is_wanted(pair: tuple[Machine, Machine]) -> None:
     """The line and the kind are named; the text stands in no answer, no log and no file of the sender."""
     alice, bob = pair

@@ -106,9 +106,12 @@ def _waiting(answer: Object) -> Iterator[str]:
     for one in answer["held"]:
         yield bad(f"held ({visible(reason_of(one))})")
         yield block(one["message"])
+        shown = len(one["message"]["text"])
+        if shown < one["characters"]:
+            yield f"the first {shown:,} of {one['characters']:,} characters"
         yield ""
     if answer["held"]:
-        yield f"{len(answer['held'])} held; see claudemesh hold release --help, and refuse"
+        yield f"{len(answer['held']) + answer['more']} held; see claudemesh hold release --help, and refuse"
     else:
         yield "nothing is held"
 
@@ -117,6 +120,8 @@ def _decided(answer: Object, word: str) -> Iterator[str]:
     for one in answer["held"]:
         message = one["message"]
         yield f"{word}  {message['id']}  from {visible(message['sender']['address'])}"
+    if answer["more"]:
+        yield f"{word}  {answer['more']} more"
     if not answer["held"]:
         yield "nothing was held"
 

@@ -1,5 +1,9 @@
 """Held messages, budgets, pause and dnd of one mesh at a time."""
 
+from typing import Final
+
+import msgspec
+
 from claudemesh.daemon.context import Context
 from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.reading import show
@@ -9,6 +13,10 @@ from claudemesh.errors import UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.releasing import HeldMessage
 from claudemesh.types import PeerId
+
+MAX_LISTED: Final = 1_000
+LISTED_CHARACTERS: Final = 300_000
+"""Of all texts in a listing; JSON writes each with up to six bytes."""
 
 
 class Holding:
@@ -77,11 +85,20 @@ async def _meant(peer: Peer, args: schema.HoldArgs) -> list[str]:
 
 
 def _listed(peer: Peer, found: list[HeldMessage]) -> schema.HeldList:
+    """Cut to what one frame holds, whatever those sent who are held here."""
+    listed = found[:MAX_LISTED]
+    room = LISTED_CHARACTERS // max(1, len(listed))
     held = [
-        schema.Held(message=show(peer, one.message), reason=one.reason, reached=one.reached, allowed=one.allowed)
-        for one in found
+        schema.Held(
+            message=msgspec.structs.replace(show(peer, one.message), text=one.message.text[:room]),
+            characters=len(one.message.text),
+            reason=one.reason,
+            reached=one.reached,
+            allowed=one.allowed,
+        )
+        for one in listed
     ]
-    return schema.HeldList(mesh=peer.alias, held=held)
+    return schema.HeldList(mesh=peer.alias, held=held, more=len(found) - len(listed))
 
 
 async def _quiet(peer: Peer) -> schema.QuietState:

@@ -14,7 +14,9 @@ class Held(Answer, frozen=True, kw_only=True):
     """A message of an agent that nobody gets before a person releases it."""
 
     message: Message
-    """The message; its `number` is that of its row among the held ones."""
+    """The message; its `number` is that of its row among the held ones, and its `text` may be a beginning."""
+    characters: int
+    """Of the whole text."""
     reason: str
     """`hops`, `revisit`, `repeat`, `pair` or `session`."""
     reached: int
@@ -29,7 +31,9 @@ class HeldList(Answer, frozen=True, kw_only=True):
     mesh: str
     """Alias of the mesh."""
     held: list[Held]
-    """The oldest first."""
+    """The oldest first, up to 1,000; their texts are cut so that all of them find room."""
+    more: int
+    """How many further ones there are."""
 
 
 class HoldArgs(InMesh, frozen=True, kw_only=True):
