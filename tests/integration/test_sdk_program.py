@@ -1,4 +1,4 @@
-"""The program of docs/sdk.md §1 runs as it is printed there."""
+"""The programs of docs/sdk.md §1 and of the README run as they are printed there."""
 
 import asyncio
 import os
@@ -10,12 +10,12 @@ from claudemesh.peer import Peer
 from tests.brokers import BrokerProcess
 from tests.faults.peers import enrol, next_message, opened
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "sdk.md"
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def program() -> str:
-    """The first Python block after the mark that names this file."""
-    _, _, marked = PAGE.read_text(encoding="utf-8").partition(Path(__file__).name)
+def program(page: str, mark: str) -> str:
+    """The first Python block of a page after a mark."""
+    _, _, marked = (ROOT / page).read_text(encoding="utf-8").partition(mark)
     found = re.search(r"```python\n(.*?)```", marked, re.DOTALL)
     assert found is not None
     return found[1]
@@ -31,7 +31,7 @@ async def answer(peer: Peer) -> list[str]:
 
 async def test_the_ten_line_program_asks_and_follows_up(tmp_path: Path) -> None:
     """As a process of its own, against a real broker and a real peer."""
-    code = program()
+    code = program("docs/sdk.md", Path(__file__).name)
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     async with BrokerProcess(tmp_path) as broker:
         homes = await enrol(tmp_path / "alice", tmp_path / "bob", broker.url)
@@ -48,3 +48,27 @@ async def test_the_ten_line_program_asks_and_follows_up(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert printed.decode().splitlines() == ["bob.box says Yes, all of them.", "delivered"]
     assert texts == ["Are the tests green?", "Then I deploy."]
+
+
+async def test_the_program_of_the_readme_sends_and_prints_what_comes(tmp_path: Path) -> None:
+    """Likewise; it goes on until it is stopped."""
+    async with BrokerProcess(tmp_path) as broker:
+        homes = await enrol(tmp_path / "alice", tmp_path / "bob", broker.url)
+        async with opened(homes.bob) as bob:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-u", "-c", program("README.md", "In your own program")),
+                env=os.environ | {"CLAUDEMESH_CONFIG_DIR": str(homes.alice)},
+                stdout=asyncio.subprocess.PIPE,
+            )
+            try:
+                async with asyncio.timeout(60):
+                    said = await next_message(bob)
+                    await bob.reply(said, "thank you")
+                    assert process.stdout is not None
+                    printed = await process.stdout.readline()
+            finally:
+                process.kill()
+                await process.wait()
+
+    assert said.text == "the build is green"
+    assert printed == b"bob.box thank you\n"
