@@ -31,7 +31,10 @@ def test_a_shared_database_needs_a_key_file() -> None:
     assert "--key" in refusal(database=SHARED)
 
 
-@pytest.mark.parametrize("bus", ["redis://127.0.0.1", "127.0.0.1:4222", "nats://:4222", "nats://a,http://b", ""])
+BUSES = ["redis://127.0.0.1", "127.0.0.1:4222", "nats://:4222", "nats://a,http://b", "nats://u:p@[a", ""]
+
+
+@pytest.mark.parametrize("bus", BUSES)
 def test_a_bus_that_is_no_nats_server_is_refused(bus: str) -> None:
     """Without repeating it: it may hold a password."""
     message = refusal(database=SHARED, bus=bus, key=KEY)
@@ -58,3 +61,15 @@ def test_a_database_is_a_file_or_a_server() -> None:
     with pytest.raises(UsageError) as refused:
         parse_database("mysql://user:secret@db")
     assert "secret" not in refused.value.detail
+    with pytest.raises(UsageError) as refused:
+        parse_database("postgresql://user:secret@[db")
+    assert "secret" not in refused.value.detail
+
+
+@pytest.mark.parametrize("otlp", ["ftp://c:4318", "http://u:secret@c:port", "http://u:secret@[c", "http://"])
+def test_a_collector_that_is_none_is_refused(otlp: str) -> None:
+    """And not found out by spans that are dropped."""
+    message = refusal(database=Path("broker.db"), otlp=otlp)
+
+    assert "--otlp takes" in message
+    assert "secret" not in message

@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.store.url import DatabaseUrl
@@ -54,7 +54,7 @@ class Settings:
         self._check_bus()
         self._check_otlp()
         for origin in self.origins:
-            parts = urlsplit(origin)
+            parts = _parts(origin)
             if parts.scheme not in ("ws", "wss") or not parts.netloc or parts.path != PATH or len(origin) > 400:
                 raise UsageError("usage", f"--origin takes a URL such as wss://host{PATH}, not {origin[:80]!r}")
         if self.listen is not None and not self.listen.is_loopback and not self.origins:
@@ -82,13 +82,13 @@ class Settings:
                 " (a SQLite file has one broker, which needs no bus)",
             )
         for url in self.bus.split(","):
-            parts = urlsplit(url)
+            parts = _parts(url)
             if parts.scheme not in BUS_SCHEMES or not parts.hostname:
                 raise UsageError("usage", "--bus takes nats://HOST:PORT or tls://HOST:PORT, several with commas")
 
     def _check_otlp(self) -> None:
         if self.otlp is not None:
-            parts = urlsplit(self.otlp)
+            parts = _parts(self.otlp)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise UsageError("usage", "--otlp takes the base URL of a collector, such as http://127.0.0.1:4318")
 
@@ -125,7 +125,7 @@ def parse_database(url: str) -> Path | DatabaseUrl:
     Raises:
         UsageError: It is neither; the text of a URL, which may hold a password, is not repeated.
     """
-    if urlsplit(url).scheme in ("postgresql", "postgres"):
+    if url.partition("://")[0] in ("postgresql", "postgres"):
         return DatabaseUrl(url)
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path:
@@ -133,3 +133,13 @@ def parse_database(url: str) -> Path | DatabaseUrl:
             "usage", f"--database takes sqlite:///FILE or postgresql://…, not {url.partition(':')[0][:40]!r}"
         )
     return Path(path)
+
+
+def _parts(url: str) -> SplitResult:
+    """Its parts; of one that cannot be read none, and nobody is told what stood in it."""
+    try:
+        found = urlsplit(url)
+        _ = found.port
+    except ValueError:
+        return urlsplit("")
+    return found
