@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from claudemesh.daemon.ipc import Client
+from claudemesh.mcp.pump import WRITTEN
 from tests.mcp_clients import ERAS, Pair, agent, pair_of_machines
 from tests.processes import Machine, machine, wait_until
 
@@ -106,6 +107,18 @@ def test_a_message_counts_as_read_only_when_the_host_has_it(pair: Pair) -> None:
         written = {"jsonrpc": "2.0", "method": "notifications/claudemesh/written", "params": {"id": 1}}
         _write(lines, written)
         wait_until(lambda: "read" in pair.stages(message), "the receipt is here")
+
+
+@pytest.mark.parametrize("line", [{"params": {"name": WRITTEN}, "method": "tools/call"}, {"method": WRITTEN}])
+def test_a_line_that_looks_like_one_of_ours_ends_no_session(pair: Pair, line: dict[str, Any]) -> None:
+    """Our own lines come from our own process alone; whatever else names them is a request like another."""
+    with _attached(pair.bob) as lines:
+        _write(lines, {"id": 1, "jsonrpc": "2.0", **line})
+        answers = [json.loads(lines.readline())]
+        _ask(lines, 2, "mesh_self")
+        answers.append(json.loads(lines.readline()))
+
+    assert [one["id"] for one in answers] == [1, 2]
 
 
 def test_standard_output_holds_the_protocol_and_nothing_else(pair: Pair) -> None:

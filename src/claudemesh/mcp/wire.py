@@ -23,7 +23,11 @@ from claudemesh.mcp.pump import SENT, UNSENT, WRITTEN
 MAX_LINE_BYTES: Final = 16 << 20
 """The largest message is 512 KiB of text, of which JSON may write each byte with six."""
 _CHUNK: Final = 1 << 16
-_OURS: Final = tuple(json.dumps(one).encode() for one in (SENT, UNSENT, WRITTEN))
+_OURS: Final = tuple(
+    json.dumps({"jsonrpc": "2.0", "method": one, "params": {}}).removesuffix("}}").encode()
+    for one in (SENT, UNSENT, WRITTEN)
+)
+"""How lines of ours begin, to the letter: what a host, or a client behind one, writes of such names is a request."""
 
 Action = Callable[[], Awaitable[None]]
 Incoming = SessionMessage | Exception
@@ -69,7 +73,7 @@ class Wire:
         async with incoming:
             with suppress(ConnectionError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 async for line in self._lines():
-                    if any(ours in line[:100] for ours in _OURS):
+                    if line.startswith(_OURS):
                         await self._learn(line)
                     else:
                         await incoming.send(_message(line))
