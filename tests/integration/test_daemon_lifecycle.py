@@ -170,7 +170,10 @@ def test_the_log_is_json_lines_of_events(alice: Machine) -> None:
         (b'{"v":2,"op":"mesh.list","version":"0.1.0"}', "daemon_version"),
         (b'{"v":1,"op":"mesh.list","version":"0.0.9"}', "daemon_version"),
         (b"\xff", "usage"),
+        (b"[" * 1_000_000, "usage"),
+        (b'{"v":1,"op":"daemon.status","args":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "usage"),
     ],
+    ids=lambda value: repr(value)[:60],
 )
 def test_a_request_that_is_not_one_is_refused_in_words(alice: Machine, sent: bytes, code: str) -> None:
     """Bad bytes on the socket get an error object, and the daemon goes on."""

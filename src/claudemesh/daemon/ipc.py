@@ -180,7 +180,7 @@ def decode_frame(body: bytes) -> Object:
     """
     try:
         found = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LocalError("daemon_unreachable", "the frame is not JSON") from error
     if not isinstance(found, dict):
         raise LocalError("daemon_unreachable", "the frame is not an object")

@@ -196,7 +196,7 @@ class IpcServer:
         except ClaudemeshError as error:
             await Reply(writer).write({"error": error_object(error)})
             return
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             await Reply(writer).write({"error": error_object(UsageError("usage", str(error)))})
             return
         await Reply(writer).write({"ok": {}})
@@ -262,7 +262,7 @@ async def _read_frame(reader: asyncio.StreamReader) -> bytes:
 def _request(body: bytes) -> _Request:
     try:
         return msgspec.json.decode(body, type=_Request)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError("usage", f"the request is not one of ours: {error}") from error
 
 
@@ -276,5 +276,5 @@ def _check_version(request: _Request) -> None:
 def _arguments(raw: msgspec.Raw, kind: type[Args]) -> Args:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError("usage", str(error)) from error
