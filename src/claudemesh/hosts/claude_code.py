@@ -168,7 +168,7 @@ async def _settle(session: AgentSession, transcript: str, *, withdraws: bool = F
     return True
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, _end)
+HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, _end, frozenset({"idle_wake"}))
 
 
 # On the command line

@@ -42,7 +42,7 @@ def _begin(daemon: "Daemon", call: HookCall) -> None:
     remember(daemon.config, NAME, call.session, {"process": str(call.process)})
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, confirm_by_event, _reach, _begin)
+HOOKS: Final = HookTable(MOMENTS, _show, confirm_by_event, _reach, _begin, prompts=frozenset({"turn_end"}))
 
 
 class Gemini:

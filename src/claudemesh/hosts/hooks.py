@@ -120,6 +120,8 @@ class HookTable(NamedTuple):
     """Called when a session begins."""
     end: Callable[["Daemon", HookCall], None] = lambda _daemon, _call: None
     """Called when it ends."""
+    prompts: frozenset[Moment] = frozenset()
+    """The moments whose text the host reports as a prompt, as if its user had typed it."""
 
 
 class HookReply(NamedTuple):
@@ -215,6 +217,8 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
     if moment is None:
         return HookReply()
     taken = await session.take(moment, f"{call.host}.{moment}")
+    if taken.ids and moment in table.prompts:
+        session.wake()
     return HookReply(table.show(call, taken.text), taken.ids, session)
 
 

@@ -31,6 +31,8 @@ class AgentOperations:
             taken = await session.take_message(args.message, args.adapter, args.limit_characters, reply=drawn)
         else:
             taken = await session.take(args.moment, args.adapter, args.limit_characters, reply=drawn)
+            if args.moment == "idle_wake" and taken.ids:
+                session.wake()  # a host that does not report it as a prompt loses nothing but one beginning
         return _taken(taken)
 
     async def take_back(self, args: schema.AgentTakeArgs, answer: schema.AgentTaken) -> None:

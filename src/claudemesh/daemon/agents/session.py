@@ -169,8 +169,6 @@ class AgentSession:
             places = [Place(face, self._wanted(moment)) for face in self._faces()]
             taken = await take_waiting(places, request, doubtful)
             self._note_offers(taken)
-            if moment == "idle_wake" and taken.offers:
-                self.wake()
         await self._set_status(status_after(moment, self.status, shown=bool(taken.offers)))
         return taken._replace(waiting=(await self.waiting()).total)
 
@@ -191,7 +189,7 @@ class AgentSession:
         return taken._replace(waiting=(await self.waiting()).total)
 
     def wake(self) -> None:
-        """A host reports what wakes a session as a prompt: the next one is not its user's, and begins nothing anew."""
+        """The host will report as a prompt what it was given: the next one is not its user's, and begins nothing."""
         self._is_woken = True
 
     async def handed(self, offers: Sequence[int]) -> None:
