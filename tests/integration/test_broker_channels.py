@@ -302,7 +302,7 @@ async def test_nobody_is_named_where_a_post_has_too_many_recipients(
 @pytest.mark.parametrize("limit", ["mailbox_rows", "mesh_rows"])
 async def test_post_that_all_would_miss_is_refused_and_may_come_again(tmp_path: Path, limit: str) -> None:
     """Nothing of it is stored, so it is not accepted; when there is room again it is."""
-    async with serving(tmp_path, limits={limit: 1}) as broker:
+    async with serving(tmp_path, limits={"reserved_rows": 1, limit: 1}) as broker:
         owner, bob = await wire.mesh_of(broker.url, 2)
         first, second = owner.post(GENERAL), owner.post(GENERAL)
         async with wire.member(broker.url, owner) as sending:

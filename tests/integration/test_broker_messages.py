@@ -331,14 +331,15 @@ async def test_full_mailbox_refuses_and_has_room_again_when_it_is_drained(tmp_pa
     assert refused.retry_after_ms is not None
 
 
-async def test_a_full_mesh_refuses_for_every_mailbox_and_leaves_other_meshes_alone(tmp_path: Path) -> None:
+async def test_a_full_mesh_takes_no_more_than_is_reserved_and_leaves_other_meshes_alone(tmp_path: Path) -> None:
     """A mesh of many members who stay away must not take the disk from everybody else."""
-    async with serving(tmp_path, limits={"mesh_rows": 4}) as broker:
+    async with serving(tmp_path, limits={"mesh_rows": 4, "reserved_rows": 1}) as broker:
         owner, *others = await wire.mesh_of(broker.url, 4)
         stranger, recipient = await wire.mesh_of(broker.url, 2)
         async with wire.member(broker.url, owner) as sending:
             for number in range(4):
                 await sending.submit(owner.envelope(others[number % 2].id))
+            await sending.submit(owner.envelope(others[2].id))
             refused = await refusal_of(sending, owner.envelope(others[2].id))
             async with wire.member(broker.url, stranger) as elsewhere:
                 await elsewhere.submit(stranger.envelope(recipient.id))
@@ -349,6 +350,19 @@ async def test_a_full_mesh_refuses_for_every_mailbox_and_leaves_other_meshes_alo
 
     assert refused.code == "mailbox_full"
     assert refused.retry_after_ms is not None
+
+
+async def test_a_member_that_fills_the_mailboxes_of_those_who_are_away_silences_nobody_else(tmp_path: Path) -> None:
+    """Otherwise one member, revoked or not, could stop a mesh until they return."""
+    async with serving(tmp_path, limits={"mesh_rows": 4}) as broker:
+        owner, mallory, present, *away = await wire.mesh_of(broker.url, 5)
+        async with wire.member(broker.url, mallory) as flooding:
+            for number in range(4):
+                await flooding.submit(mallory.envelope(away[number % 2].id))
+        async with wire.member(broker.url, present) as receiving, wire.member(broker.url, owner) as sending:
+            for _ in range(100):
+                await sending.submit(owner.envelope(present.id))
+                await receiving.acknowledge(*await receiving.deliveries(1))
 
 
 async def test_too_many_messages_are_refused_with_the_time_to_wait(tmp_path: Path) -> None:

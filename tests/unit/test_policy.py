@@ -151,3 +151,15 @@ def test_quota_takes_what_there_is_room_for_in_rows_and_in_bytes() -> None:
 
     assert taken == [True, False, True, False, True]
     assert [few.take(1), few.take(1)] == [True, False]
+
+
+def test_what_is_reserved_of_a_part_is_there_when_the_whole_is_full() -> None:
+    """And it is of that part's beginning: whoever takes more at once has used it up."""
+    full = Quota(rows=0, size=0)
+    few, many = (Quota(10, 1_000, full, Quota(2 - waiting, 100)) for waiting in (0, 2))
+    whole = Quota(rows=2, size=1_000)
+    first = Quota(10, 1_000, whole, Quota(1, 1_000))
+
+    assert [few.take(60), few.take(60), few.take(40), few.take(1)] == [True, False, True, False]
+    assert not many.take(1)
+    assert [first.take(1), first.take(1), first.take(1)] == [True, True, False]

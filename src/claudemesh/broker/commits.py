@@ -234,7 +234,9 @@ class Commits:
             whole = Quota(grants.mesh_rows - all_used.rows, grants.mesh_bytes - all_used.size)
             usages = await self._store.mailbox_usages(mesh, [mailbox.peer for mailbox in mailboxes])
             for mailbox, used in zip(mailboxes, usages, strict=True):
-                quotas[mailbox] = Quota(grants.mailbox_rows - used.rows, grants.mailbox_bytes - used.size, whole)
+                # Those who fetch are reached also when a member has filled the mailboxes of all who are away.
+                own = Quota(grants.reserved_rows - used.rows, grants.reserved_bytes - used.size)
+                quotas[mailbox] = Quota(grants.mailbox_rows - used.rows, grants.mailbox_bytes - used.size, whole, own)
         return quotas
 
     def _within_quota(self, letters: Sequence[Pending], quotas: dict[Mailbox, Quota]) -> list[Pending]:

@@ -27,6 +27,8 @@ class Limits:
     mailbox_bytes: int = limits.MAILBOX_BYTES
     mesh_rows: int = 500_000
     mesh_bytes: int = 4 << 30
+    reserved_rows: int = 64
+    reserved_bytes: int = 1 << 20
     epoch_interval_ms: int = limits.EPOCH_INTERVAL_MS
     subscriptions_per_peer: int = 1_024
     unacknowledged_pushes: int = limits.MAX_UNACKNOWLEDGED_PUSHES
@@ -121,13 +123,19 @@ class TokenBucket:
 class Quota:
     """What one mailbox, or all of a mesh, still has room for, while a batch is put together."""
 
-    __slots__ = ("_bytes", "_rows", "_whole")
+    __slots__ = ("_bytes", "_reserved", "_rows", "_whole")
 
-    def __init__(self, rows: int, size: int, whole: "Quota | None" = None) -> None:
-        """`whole` is what this one is a part of: it has to have room, too."""
+    def __init__(self, rows: int, size: int, whole: "Quota | None" = None, reserved: "Quota | None" = None) -> None:
+        """Room for so much.
+
+        Args:
+            whole: What this one is a part of: it has to have room, too.
+            reserved: Of this one, what is there also when the whole is full.
+        """
         self._rows = rows
         self._bytes = size
         self._whole = whole
+        self._reserved = reserved
 
     def take(self, size: int, *, beyond_whole: bool = False) -> bool:
         """Take room for one envelope of `size` bytes; false, and nothing is taken, when there is none.
@@ -136,7 +144,8 @@ class Quota:
         """
         if self._rows < 1 or self._bytes < size:
             return False
-        if self._whole is not None and not beyond_whole and not self._whole.take(size):
+        is_reserved = self._reserved is not None and self._reserved.take(size)
+        if self._whole is not None and not beyond_whole and not self._whole.take(size) and not is_reserved:
             return False
         self._rows -= 1
         self._bytes -= size
