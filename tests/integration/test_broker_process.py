@@ -209,6 +209,22 @@ def test_unusable_option_ends_with_a_message_and_no_traceback(tmp_path: Path, ar
     assert "Traceback" not in ended.stderr
 
 
+def test_a_bus_with_a_password_comes_by_the_environment(tmp_path: Path) -> None:
+    """Arguments of a process are for every user to read. A file has no other nodes, so that this one is refused."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "claudemesh", "broker", "--database", f"sqlite:///{tmp_path / 'broker.db'}"],
+        env={"PATH": "/usr/bin:/bin", "CLAUDEMESH_BUS": "nats://mesh:hunter2@127.0.0.1:4222"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == UsageError.exit_code
+    assert "--bus is for several nodes" in ended.stderr
+    assert "hunter2" not in ended.stderr + ended.stdout
+
+
 async def test_power_cut_while_uploading_leaves_a_log_that_can_be_continued(tmp_path: Path) -> None:
     """Entries are stored frame by frame, each frame whole."""
     owner = wire.Identity()

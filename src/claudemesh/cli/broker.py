@@ -40,8 +40,10 @@ Examples:
 )
 @click.option(
     "--bus",
+    envvar="CLAUDEMESH_BUS",
     metavar="URL",
-    help="nats://HOST:PORT: run as one of several nodes that share a PostgreSQL database and a --key.",
+    help="nats://HOST:PORT: run as one of several nodes that share a PostgreSQL database and a --key. One with a"
+    " password belongs in the environment.  [env: CLAUDEMESH_BUS]",
 )
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Signing key.  [default: DATABASE.key]")
 @click.option(
