@@ -6,6 +6,7 @@ import os
 import plistlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,20 @@ def test_the_container_file_passes_its_linter() -> None:
     checked = tool("hadolint", str(PACKAGING / "Dockerfile"))
 
     assert checked.returncode == 0, checked.stdout
+
+
+def test_the_guide_keeps_the_password_of_the_database_from_other_users(tmp_path: Path) -> None:
+    """Its lines as they stand there, with the umask that most systems have."""
+    shutil.copytree(PACKAGING, tmp_path / "packaging")
+    guide = Path("docs/SELF-HOST.md").read_text()
+    lines = re.findall(r"^(?:install|sed) .*\.env\b.*$", guide.partition("docker compose up")[0], re.MULTILINE)
+
+    subprocess.run(["sh", "-ec", "umask 022\n" + "\n".join(lines)], cwd=tmp_path / "packaging", check=True)
+
+    settings = tmp_path / "packaging" / ".env"
+    assert len(lines) == 3
+    assert settings.stat().st_mode & 0o777 == 0o600
+    assert re.search(r"^CLAUDEMESH_DATABASE_PASSWORD=[0-9a-f]{48}$", settings.read_text(), re.MULTILINE)
 
 
 def test_containers_run_without_privileges() -> None:
