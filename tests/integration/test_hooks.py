@@ -120,29 +120,65 @@ def test_the_prompt_that_a_wake_makes_is_no_evidence(session: Session) -> None:
     session.wait_for_stages(message_id, ["offered", "read"])
 
 
+class Codex:
+    """A session of Codex at Bob's, with a program in its place that writes down how it is called."""
+
+    def __init__(self, session: Session, directory: Path) -> None:
+        self.session = session
+        self.arguments = directory / "arguments"
+        queue = directory / "bin" / "codex"
+        queue.parent.mkdir()
+        queue.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {self.arguments}\n')
+        queue.chmod(0o700)
+        self._path = f"{queue.parent}:/usr/bin:/bin"
+
+    def hook(self, event: str) -> Result:
+        given = {"hook_event_name": event, "session_id": self.session.key, "cwd": "/src/payments-api"}
+        return self.session.bob.run("hook", "codex", stdin=json.dumps(given), PATH=self._path)
+
+    def writes(self, text: str) -> Any:
+        """What its agent sends to Alice, which names no message."""
+        return self.session.bob.ok("send", "alice.laptop", text, "--as", "payments-api", "--wait", "delivered")
+
+
 def test_the_arguments_of_no_process_hold_a_text(session: Session, tmp_path: Path) -> None:
     """Every user can read them. What wakes an idle Codex says once that something waits; the hook has what it is."""
-    queue, arguments = tmp_path / "bin" / "codex", tmp_path / "arguments"
-    queue.parent.mkdir()
-    queue.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {arguments}\n')
-    queue.chmod(0o700)
-    surroundings = {"PATH": f"{queue.parent}:/usr/bin:/bin"}
-
-    def hook(event: str) -> Result:
-        given = {"hook_event_name": event, "session_id": session.key, "cwd": "/src/payments-api"}
-        return session.bob.run("hook", "codex", stdin=json.dumps(given), **surroundings)
-
-    hook("SessionStart")
+    codex = Codex(session, tmp_path)
+    codex.hook("SessionStart")
     message_id = session.send("for this machine's user alone")
-    wait_until(arguments.exists, "Codex is called")
+    wait_until(codex.arguments.exists, "Codex is called")
     session.send("and this")
-    prompt = hook("UserPromptSubmit")
+    prompt = codex.hook("UserPromptSubmit")
     session.wait_for_stages(message_id, ["offered"])
-    hook("Stop")
+    codex.hook("Stop")
 
-    assert arguments.read_text().splitlines() == ["queue", "--thread", session.key, "--message", NOTICE]
+    assert codex.arguments.read_text().splitlines() == ["queue", "--thread", session.key, "--message", NOTICE]
     assert all(line in context(prompt) for line in ("| for this machine's user alone", "| and this"))
     session.wait_for_stages(message_id, ["offered", "read"])
+
+
+def test_the_turn_that_codex_is_called_to_continues_what_it_was_shown_before(session: Session, tmp_path: Path) -> None:
+    """No user spoke in between: what it writes then is as far from its beginning as the deepest of both."""
+    codex = Codex(session, tmp_path)
+    session.alice.ok("budget", "hops", "2")
+    codex.hook("SessionStart")
+    codex.hook("UserPromptSubmit")
+    session.send("begin")
+    assert "| begin" in codex.hook("Stop").stdout
+    first = codex.writes("one answer on")
+    session.send("two answers on", "--reply-to", first["id"])
+    assert "| two answers on" in codex.hook("Stop").stdout
+    codex.hook("Stop")
+    session.send("something else")
+    wait_until(codex.arguments.exists, "Codex is called")
+    assert "| something else" in context(codex.hook("UserPromptSubmit"))
+
+    woken = codex.writes("three answers on")
+    codex.hook("UserPromptSubmit")
+    anew = codex.writes("its user spoke")
+
+    assert (woken["stage"], woken["to"][0]["code"]) == ("held", "hops")
+    assert anew["stage"] == "delivered"
 
 
 def test_only_an_urgent_message_interrupts(session: Session) -> None:
