@@ -71,6 +71,22 @@ def test_nobody_else_can_pass_for_the_daemon() -> None:
     assert refused.value.detail == "another user listens on its socket"
 
 
+def test_a_place_for_sockets_that_another_user_made_first_is_refused(tmp_path: Path) -> None:
+    """Where the configuration is too deep for a socket; else that user could put another one in ours' place."""
+    deep = tmp_path / "d" / ("x" * 100)
+    with open_directory() as temporary, machine(tmp_path, "alice") as alice:
+        with another_user():
+            (temporary / f"claudemesh-{os.getuid()}").mkdir(mode=0o777)
+        refused = alice.fails("daemon", "start", CLAUDEMESH_CONFIG_DIR=str(deep), TMPDIR=str(temporary))
+        (temporary / f"claudemesh-{os.getuid()}").rmdir()
+        started = alice.ok("daemon", "start", CLAUDEMESH_CONFIG_DIR=str(deep), TMPDIR=str(temporary))
+        alice.ok("daemon", "stop", CLAUDEMESH_CONFIG_DIR=str(deep), TMPDIR=str(temporary))
+
+    assert refused["code"] == "config_mode"
+    assert "belongs to another user" in refused["message"]
+    assert started["running"] is True
+
+
 def test_nothing_that_is_kept_is_open_to_others(tmp_path: Path) -> None:
     """Whatever the umask of who begins it: keys, texts, tokens, logs, sockets, and what a host told of its sessions."""
     begins = {"hook_event_name": "SessionStart", "session_id": "5e55-10n", "cwd": "/src", "transcript_path": "/t"}
