@@ -65,7 +65,7 @@ def a_url_is_a_session() -> Iterator[None]:
 @contextmanager
 def hooks_are_taken_from_anybody() -> Iterator[None]:
     """As from a host's own pipe."""
-    with mock.patch.object(relay, "HAS_HOOKS", True):
+    with mock.patch.object(relay, "HOST", "claude-code"):
         yield
 
 

@@ -25,7 +25,7 @@ class Connection:
         self.wire = wire
         self.peers_as_tools = args.get("peers_as_tools") is True
         self._host = _text(args, "host") or "mcp"
-        self.has_hooks = self._host == claude_code.NAME and args.get("has_hooks") is not False
+        self.has_hooks = self._host == claude_code.NAME
         """Whether its host's hooks speak here: they say whose session it is, and which transcript to read. In a host
         that has no such hooks it could only be its model, which a peer has talked into it."""
         self._key = _text(args, "key") or f"{id(wire):x}"

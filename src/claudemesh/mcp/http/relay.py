@@ -31,8 +31,7 @@ from claudemesh.mcp.options import Options
 from claudemesh.mcp.pump import SERVER_ERROR
 
 HOST: Final = "mcp"
-HAS_HOOKS: Final = False
-"""A hook may say whose session it is, and have a file read: that is for the hosts that this user started."""
+"""It has no hooks: one may say whose session it is, and have a file read, which is for hosts that this user started."""
 SWEEP_S: Final = 30.0
 LATER: Final = 1.1
 """So much later than the SDK its session a link is ended, so that none is missing that the SDK still serves."""
@@ -160,7 +159,7 @@ class Relay:
         return link
 
     def _link(self, exchange: Exchange, key: str, options: Options, tell: OnNotify) -> Link:
-        arguments = {**options._asdict(), "host": HOST, "key": key, "tags": list(options.tags), "has_hooks": HAS_HOOKS}
+        arguments = {**options._asdict(), "host": HOST, "key": key, "tags": list(options.tags)}
         return Link(self._config, exchange.client, arguments, self._group, tell)
 
     @property
