@@ -3,15 +3,16 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.ipc import Client
 from claudemesh.listen import Listen
 from claudemesh.mcp.http import app
+from claudemesh.mcp.http.connections import HEAD_WITHIN_S
 from claudemesh.mcp.http.link import MAX_SUBSCRIPTIONS
-from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_SESSIONS, Settings
+from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_SESSIONS, Settings
 from claudemesh.mcp.http.tokens import load_tokens
 from claudemesh.mcp.options import Options
 from tests.mcp_clients import Pair
@@ -146,6 +147,34 @@ def pass_for_the_hook_of_a_host(scene: Scene) -> bool:
         client.call("agent.close", {"host": "claude-code", "key": "its-own-id"})
 
     return any("for the coder alone" in answer.body for answer in answers)
+
+
+def connect_without_end(scene: Scene) -> bool:
+    """A program without a token opens connections, and asks for nothing: each one is kept."""
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", scene.port)))
+            for _ in range(MAX_CONNECTIONS + 100)
+        ]
+        return any(not is_ended_within(one, HEAD_WITHIN_S / 2) for one in opened[-100:])
+
+
+def begin_to_ask_and_stop(scene: Scene) -> bool:
+    """It says a little, now and then, and never all of it."""
+    with socket.create_connection(("127.0.0.1", scene.port)) as one:
+        one.sendall(b"POST /mcp HTTP/1.1\r\nHost:")
+        return not is_ended_within(one, 3 * HEAD_WITHIN_S)
+
+
+def is_ended_within(connection: socket.socket, within_s: float) -> bool:
+    """Whether the other end ends a connection; it has nothing else to say on it."""
+    connection.settimeout(within_s)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
 
 
 def send_a_huge_body(scene: Scene) -> bool:

@@ -8,7 +8,7 @@ from unittest import mock
 from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecuritySettings
 
-from claudemesh.mcp.http import app, link, relay, tokens
+from claudemesh.mcp.http import app, connections, link, relay, tokens
 from claudemesh.mcp.http.link import Link
 from claudemesh.mcp.http.tokens import Tokens
 from claudemesh.mcp.pump import SENT, WRITTEN
@@ -87,6 +87,20 @@ def sessions_have_no_end() -> Iterator[None]:
 def urls_have_no_end() -> Iterator[None]:
     """Each one gets a session."""
     with mock.patch.object(relay, "MAX_SESSIONS", WITHOUT_END):
+        yield
+
+
+@contextmanager
+def connections_have_no_end() -> Iterator[None]:
+    """Whoever connects stays, until something is asked."""
+    with mock.patch.object(app, "MAX_CONNECTIONS", WITHOUT_END):
+        yield
+
+
+@contextmanager
+def a_head_may_take_for_ever() -> Iterator[None]:
+    """Nobody looks at the clock."""
+    with mock.patch.object(connections, "HEAD_WITHIN_S", WITHOUT_END):
         yield
 
 

@@ -22,6 +22,8 @@ ROWS: list[tuple[Attack, Sabotage]] = [
     (attacks.speak_as_another_by_its_url, sabotages.a_url_is_a_session),
     (attacks.end_anothers_session, sabotages.all_clients_are_one),
     (attacks.pass_for_the_hook_of_a_host, sabotages.hooks_are_taken_from_anybody),
+    (attacks.connect_without_end, sabotages.connections_have_no_end),
+    (attacks.begin_to_ask_and_stop, sabotages.a_head_may_take_for_ever),
     (attacks.send_a_huge_body, sabotages.bodies_have_no_end),
     (attacks.open_sessions_without_end, sabotages.sessions_have_no_end),
     (attacks.subscribe_without_end, sabotages.subscriptions_have_no_end),
