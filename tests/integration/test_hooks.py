@@ -142,7 +142,7 @@ class Codex:
 
 
 def test_the_arguments_of_no_process_hold_a_text(session: Session, tmp_path: Path) -> None:
-    """Every user can read them. What wakes an idle Codex says once that something waits; the hook has what it is."""
+    """Every user can read them. What wakes an idle Codex says that something waits; the hook has what it is."""
     codex = Codex(session, tmp_path)
     codex.hook("SessionStart")
     message_id = session.send("for this machine's user alone")
@@ -152,9 +152,18 @@ def test_the_arguments_of_no_process_hold_a_text(session: Session, tmp_path: Pat
     session.wait_for_stages(message_id, ["offered"])
     codex.hook("Stop")
 
-    assert codex.arguments.read_text().splitlines() == ["queue", "--thread", session.key, "--message", NOTICE]
+    assert set(codex.arguments.read_text().splitlines()) == {"queue", "--thread", session.key, "--message", NOTICE}
     assert all(line in context(prompt) for line in ("| for this machine's user alone", "| and this"))
     session.wait_for_stages(message_id, ["offered", "read"])
+
+
+def test_codex_is_called_once_more_when_nothing_comes_of_it(session: Session, tmp_path: Path) -> None:
+    """It may forget what was queued at the very end of a turn."""
+    codex = Codex(session, tmp_path)
+    codex.hook("SessionStart")
+    session.send("are you there?")
+
+    wait_until(lambda: codex.arguments.exists() and codex.arguments.read_text().count("queue\n") == 2, "both calls", 60)
 
 
 def test_the_turn_that_codex_is_called_to_continues_what_it_was_shown_before(session: Session, tmp_path: Path) -> None:

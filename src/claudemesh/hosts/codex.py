@@ -29,6 +29,8 @@ NAME: Final = "codex"
 MEASURED_VERSIONS: Final = ("0.169.0",)
 HOOK_TIMEOUT_S: Final = 10
 QUEUE_WITHIN_S: Final = 30.0
+CALL_AFTER_S: Final = (0.0, 15.0)
+"""What is queued at the very end of a turn Codex takes, and may forget."""
 MOMENTS: Final[dict[str, Moment]] = {
     "SessionStart": "session_start",
     "UserPromptSubmit": "prompt",
@@ -52,28 +54,30 @@ UNTRUSTED: Final = (
 async def attend(daemon: "Daemon", session: AgentSession) -> None:
     """Have Codex's own queue begin a turn of an idle session that something should wake; end it with its process."""
     watching = asyncio.create_task(watch_process(daemon, session))
-    is_called = False
+    calling: asyncio.Task[None] | None = None
     try:
         async for news in session.news():
-            if not news.wakes or session.status != "idle":
-                is_called = False
-            elif not is_called:
-                is_called = await _call(daemon, session)
+            if news.wakes and session.status == "idle" and (calling is None or calling.done()):
+                calling = asyncio.create_task(_call(daemon, session))
     finally:
-        watching.cancel()
+        for task in (watching, calling):
+            if task is not None:
+                task.cancel()
 
 
-async def _call(daemon: "Daemon", session: AgentSession) -> bool:
+async def _call(daemon: "Daemon", session: AgentSession) -> None:
     """Queue the notice, and nothing else: every user of the machine can read the arguments of a process."""
     known = await asyncio.to_thread(remembered, daemon.config, NAME, session.key)
     program = known.get("program", "")
-    if not program:
-        return False
-    session.wake()
-    if await _queue(program, known, session.key):
-        return True
-    await session.set_reach("turn")  # what does not work is not promised, nor tried for every message
-    return False
+    for pause in CALL_AFTER_S if program else ():
+        await asyncio.sleep(pause)
+        waiting = await session.waiting()
+        if session.status != "idle" or not (waiting.now or waiting.next):
+            return
+        session.wake()
+        if not await _queue(program, known, session.key):
+            await session.set_reach("turn")  # what does not work is not promised, nor tried for every message
+            return
 
 
 async def _queue(program: str, known: dict[str, str], thread: str) -> bool:
