@@ -12,6 +12,7 @@ from claudemesh.types import MessageId, UnixMillis
 
 ID = MessageId("ab" * 16)
 BIDI_OVERRIDE, ZERO_WIDTH_SPACE, SOFT_HYPHEN = "\u202e", "\u200b", "\u00ad"
+HANGUL_FILLER, PRESENTATION_SELECTOR = "\u3164", "\ufe0f"
 
 
 def test_receipts_are_read_as_they_were_written() -> None:
@@ -74,6 +75,8 @@ def test_a_profile_carries_names_in_any_script() -> None:
         BIDI_OVERRIDE + "a",
         "a" + ZERO_WIDTH_SPACE,
         "a" + SOFT_HYPHEN,
+        "a" + HANGUL_FILLER,
+        "a" + PRESENTATION_SELECTOR,
         "e\u0301",
         "a" * 41,
     ],

@@ -17,6 +17,7 @@ from claudemesh.crypto import statements
 from claudemesh.errors import Malformed, UsageError
 from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage
+from claudemesh.protocol.ignorable import IGNORABLE
 from claudemesh.types import Digest, MessageId, UnixMillis
 
 TEXT: Final = "text/plain"
@@ -162,9 +163,7 @@ def is_name(name: str) -> bool:
     """Whether a text may be a name: 1 to 40 visible characters, composed, none of them a separator of addresses."""
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS or unicodedata.normalize("NFC", name) != name:
         return False
-    return all(
-        character.isprintable() and not character.isspace() and character not in _SEPARATORS for character in name
-    )
+    return all(one.isprintable() and not one.isspace() and one not in _SEPARATORS | IGNORABLE for one in name)
 
 
 def is_tag(tag: str) -> bool:
