@@ -21,6 +21,8 @@ class Session:
     bob: Machine
     transcript: Path
     key: str = "5e55-10n"
+    noted: int = 0
+    """Lines of its record."""
 
     def hook(self, event: str, *, entrypoint: str = "cli", **fields: Any) -> Result:
         """One event, as the host reports it."""
@@ -40,9 +42,12 @@ class Session:
         wait_until(lambda: self.stages(message_id) == stages, f"{stages}")
 
     def note(self, *lines: Any) -> None:
-        """What the host writes into its record of the conversation."""
+        """What the host writes into its record of the conversation: each line follows the one before."""
         with self.transcript.open("a") as file:
-            file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+            for line in lines:
+                self.noted += 1
+                place = {"uuid": str(self.noted), "parentUuid": str(self.noted - 1)}
+                file.write(json.dumps(line | place, separators=(",", ":")) + "\n")
 
 
 @pytest.fixture

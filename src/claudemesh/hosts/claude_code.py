@@ -20,16 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.daemon.config_dir import PRIVATE_DIRECTORY, ConfigDir
-from claudemesh.daemon.logs import log_event
-from claudemesh.errors import ClaudemeshError
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, is_set_up, run_program, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of
 from claudemesh.hosts.json_hooks import TOOL, with_hooks, without_hooks
-from claudemesh.hosts.processes import LOOK_EVERY_S, close_if_gone
+from claudemesh.hosts.processes import attend as watch
 from claudemesh.hosts.seen import forget, remember, remembered
 from claudemesh.hosts.settings import Kept, load, save
-from claudemesh.hosts.settling import open_offers, settle
-from claudemesh.hosts.transcripts import findings
+from claudemesh.hosts.settling import settle_by_record
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
@@ -69,7 +66,7 @@ async def attend(daemon: "Daemon", session: AgentSession) -> None:
     if known.get("reach") == "wakeable":  # it watches its bell still, though the daemon began anew
         await session.set_reach("wakeable")
     ringing: asyncio.Task[None] | None = None
-    watching = asyncio.create_task(_look_after(daemon, session))
+    watching = asyncio.create_task(watch(daemon, session))
     try:
         async for news in session.news():
             if news.wakes and session.status == "idle" and (ringing is None or ringing.done()):
@@ -98,18 +95,6 @@ async def _ring(session: AgentSession, bell: Path) -> None:
 def _strike(bell: Path, number: int) -> None:
     with contextlib.suppress(OSError):
         bell.write_text(f"{number}\n")
-
-
-async def _look_after(daemon: "Daemon", session: AgentSession) -> None:
-    """See in its record what it has read, and end it when its process was killed: it could not say so."""
-    while True:
-        await asyncio.sleep(LOOK_EVERY_S)
-        known = await asyncio.to_thread(remembered, daemon.config, NAME, session.key)
-        try:
-            await _settle(session, known.get("transcript", ""))
-        except ClaudemeshError as error:  # a full disk, say; what it was shown stays open until it can be stored
-            log_event("hook_failed", code=error.code)
-        await close_if_gone(daemon, session, known)
 
 
 def _begin(daemon: "Daemon", call: HookCall) -> None:
@@ -150,22 +135,10 @@ def _show(call: HookCall, text: str) -> Shown:
 
 
 async def _evidence(session: AgentSession, call: HookCall) -> None:
-    """Settle what was shown before by the record of the conversation; while there is none, by the end of a turn."""
-    is_settled = await _settle(session, call.transcript, withdraws=call.event == "SessionStart")
-    if not is_settled:
+    """By the record of the conversation; while there is none, by the end of a turn, which is none that failed."""
+    begins = call.event == "SessionStart"
+    if not await settle_by_record(session, NAME, call.transcript, begins=begins):
         await confirm_by_event(session, call)
-
-
-async def _settle(session: AgentSession, transcript: str, *, withdraws: bool = False) -> bool:
-    """Confirm what the model has answered; at the beginning of a session, take back what is not in its record."""
-    found = await open_offers(session, NAME)
-    if not found or not transcript:
-        return not found
-    said = await asyncio.to_thread(findings, Path(transcript), set(found.values()))
-    if said is None:
-        return False
-    await settle(session, found, said, withdraws=withdraws)
-    return True
 
 
 HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, _end, frozenset({"idle_wake"}))

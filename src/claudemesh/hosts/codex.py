@@ -20,6 +20,7 @@ from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
 from claudemesh.hosts.processes import attend as watch_process
 from claudemesh.hosts.seen import last_hook, remember, remembered
 from claudemesh.hosts.settings import Kept, load, save, write
+from claudemesh.hosts.settling import settle_by_record
 from claudemesh.hosts.toml_table import SERVERS, entry_in, has_table, read_text, with_table, without_table
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ async def _queue(program: str, known: dict[str, str], thread: str) -> bool:
 def _begin(daemon: "Daemon", call: HookCall) -> None:
     known = dict(call.surroundings)
     program = shutil.which("codex", path=known.get("PATH")) or ""
-    remember(daemon.config, NAME, call.session, known | {"program": program, "process": str(call.process)})
+    known |= {"program": program, "process": str(call.process), "transcript": call.transcript}
+    remember(daemon.config, NAME, call.session, known)
 
 
 def _reach(call: HookCall) -> Reach:
@@ -117,7 +119,16 @@ def _show(call: HookCall, text: str) -> Shown:
     return go_on(text) if call.event == "Stop" else context_of(call, text)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, confirm_by_event, _reach, _begin)
+async def _evidence(session: AgentSession, call: HookCall) -> None:
+    """By its record: what waits in its queue while its user's own turn ends does not stand there yet."""
+    is_settled = await settle_by_record(session, NAME, call.transcript, has_answered=call.event == "Stop")
+    if call.event == "SessionStart":  # the queue may have outlived a kill, and hand over what is not there yet
+        await session.doubt_handed()
+    elif not is_settled:
+        await confirm_by_event(session, call)
+
+
+HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin)
 
 
 # On the command line

@@ -5,12 +5,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, is_set_up, version_of
-from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
+from claudemesh.hosts.hooks import HookCall, HookTable, Shown, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
 from claudemesh.hosts.seen import last_hook, remember
 from claudemesh.hosts.settings import Kept, load, save, with_server, without_server
+from claudemesh.hosts.settling import settle_by_record
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
@@ -38,11 +40,19 @@ def _show(call: HookCall, text: str) -> Shown:
     return go_on(text) if call.event == "AfterAgent" else context_of(call, text)
 
 
+async def _evidence(session: AgentSession, call: HookCall) -> None:
+    """By its record alone: `AfterAgent` comes at the end of a turn that failed or was interrupted, too."""
+    begins = call.event == "SessionStart"
+    if not await settle_by_record(session, NAME, call.transcript, begins=begins) and begins:
+        await session.doubt_handed()
+
+
 def _begin(daemon: "Daemon", call: HookCall) -> None:
-    remember(daemon.config, NAME, call.session, {"process": str(call.process)})
+    facts = {"process": str(call.process), "transcript": call.transcript}
+    remember(daemon.config, NAME, call.session, facts)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, confirm_by_event, _reach, _begin, prompts=frozenset({"turn_end"}))
+HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, prompts=frozenset({"turn_end"}))
 
 
 class Gemini:

@@ -19,8 +19,8 @@ from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError
 from claudemesh.hosts import calling
 from claudemesh.hosts.processes import host_process
+from claudemesh.hosts.records import Finding
 from claudemesh.hosts.seen import note_hook
-from claudemesh.hosts.transcripts import Finding
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
@@ -245,13 +245,13 @@ async def _end(daemon: "Daemon", table: HookTable, call: HookCall) -> None:
 
 
 async def confirm_by_event(session: AgentSession, call: HookCall) -> None:
-    """The rule of a host whose conversation we do not read: the end of a turn shows that it was read in that turn.
+    """Where there is no record of the conversation, the end of a turn shows what was read in that turn.
 
-    A tool's end does not: several tools may run at once, before the request that carries what the first one's end
-    was given. Nor does a prompt: it precedes its request, and the one before may have been interrupted. Nor does the
-    beginning of a session, which may follow a kill.
+    For hosts alone whose event says that the turn did not fail. A tool's end shows nothing: several may run at once,
+    before the request that carries what the first one's end was given. Nor does a prompt: it precedes its request, and
+    the one before may have been interrupted. Nor does the beginning of a session, which may follow a kill.
     """
-    if call.event in ("Stop", "AfterAgent"):
+    if call.event == "Stop":
         await session.confirm_handed("turn_ended")
     elif call.event == "SessionStart":
         await session.doubt_handed()

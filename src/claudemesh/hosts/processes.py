@@ -1,4 +1,7 @@
-"""The process of a host: found from the hook that it started, watched so that a killed session leaves presence."""
+"""The process of a host: found from the hook that it started, watched so that a killed session leaves presence.
+
+While it runs, what it was shown is looked for in its record of the conversation: no hook tells when a model answers.
+"""
 
 import asyncio
 import os
@@ -6,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from claudemesh.daemon.agents import AgentSession
+from claudemesh.daemon.logs import log_event
+from claudemesh.errors import ClaudemeshError
 from claudemesh.hosts.seen import forget, remembered
+from claudemesh.hosts.settling import settle_by_record
 
 if TYPE_CHECKING:
     from claudemesh.daemon.attaching import Daemon
@@ -17,20 +23,25 @@ _GENERATIONS: Final = 4
 
 
 async def attend(daemon: "Daemon", session: AgentSession) -> None:
-    """End a session once its host's process is gone: it could not say so."""
+    """See in its record what a session has read, and end it once its host's process is gone: it could not say so."""
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         known = await asyncio.to_thread(remembered, daemon.config, session.host, session.key)
-        await close_if_gone(daemon, session, known)
+        is_gone = _is_gone(known)
+        try:
+            await settle_by_record(session, session.host, known.get("transcript", ""))
+        except ClaudemeshError as error:  # a full disk, say; what it was shown stays open until it can be stored
+            log_event("hook_failed", code=error.code)
+        if is_gone:
+            forget(daemon.config, session.host, session.key)
+            closing = daemon.agents.close(session)  # cancels the adapter, which is us
+            await asyncio.shield(asyncio.ensure_future(closing))
 
 
-async def close_if_gone(daemon: "Daemon", session: AgentSession, known: dict[str, str]) -> None:
-    """End a session whose process, as its hooks told of it, has ended; the caller is cancelled then."""
+def _is_gone(known: dict[str, str]) -> bool:
+    """Whether a session's process, as its hooks told of it, has ended."""
     pid = known.get("process", "")
-    if pid.isdigit() and int(pid) and not is_alive(int(pid)):
-        forget(daemon.config, session.host, session.key)
-        closing = daemon.agents.close(session)  # cancels the adapter, which is us
-        await asyncio.shield(asyncio.ensure_future(closing))
+    return pid.isdigit() and int(pid) > 0 and not is_alive(int(pid))
 
 
 def is_alive(pid: int) -> bool:

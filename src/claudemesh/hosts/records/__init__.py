@@ -1,0 +1,43 @@
+"""What a host's own record of a conversation says of our messages: whether a model has answered them.
+
+A host keeps its conversations in files of JSON lines, for itself, to go on with them. After a kill, a failed request or
+an interrupted turn nobody else knows what its model was sent. Each module reads the record of one host.
+"""
+
+import importlib
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from claudemesh.hosts.records.lines import Finding
+from claudemesh.types import UnixMillis
+
+__all__ = ["Finding", "findings"]
+
+_READERS: Final = {
+    "claude-code": "claudemesh.hosts.records.claude_code",
+    "codex": "claudemesh.hosts.records.codex",
+    "gemini": "claudemesh.hosts.records.gemini",
+}
+
+
+def findings(host: str, record: Path, offered: Mapping[str, UnixMillis]) -> dict[str, Finding] | None:
+    """What the record says of each message.
+
+    Args:
+        record: The file that the host named; of any size, it is read from the first of these messages on.
+        offered: Since when each message may stand in it, by id: an older place is one of which was judged before.
+
+    Returns:
+        None when there is no such record, or none that we can read.
+    """
+    name = _READERS.get(host)
+    if name is None:
+        return None
+    reader = importlib.import_module(name)
+    try:
+        with record.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return {one: reader.find(content, one, since) for one, since in offered.items()}
+    except (OSError, ValueError):
+        return None

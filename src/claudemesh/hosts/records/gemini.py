@@ -1,0 +1,37 @@
+"""Gemini CLI's record: entries in order, some replaced under their id, and the list as a whole where it was cut.
+
+A turn that its user interrupts, or whose request fails, ends with the same event as any other. What was interrupted
+is taken out of the conversation, and what was added to it is sent to no model.
+"""
+
+import mmap
+from typing import Any
+
+from claudemesh.hosts.records.lines import Finding, holds, is_since, lines
+from claudemesh.types import UnixMillis
+
+
+def find(content: mmap.mmap, message_id: str, since: UnixMillis) -> Finding:
+    """What the record says of a message: answered once an entry of the model's comes after it."""
+    found: Finding = "absent"
+    if content.find(message_id.encode()) < 0:
+        return found
+    known = set[str]()
+    for _, entry in lines(content):
+        whole = entry.get("$set")
+        if isinstance(whole, dict) and isinstance(whole.get("messages"), list):
+            is_there = any(_is_said(one, message_id, since) for one in whole["messages"])
+            found = "present" if is_there else "abandoned" if found == "present" else found
+        elif "$rewindTo" in entry and found == "present":
+            found = "abandoned"
+        elif _is_said(entry, message_id, since):
+            found = "present"
+        elif found == "present" and entry.get("type") == "gemini" and entry.get("id") not in known:
+            return "answered"
+        known.add(str(entry.get("id")))
+    return found
+
+
+def _is_said(entry: Any, message_id: str, since: UnixMillis) -> bool:
+    is_user = isinstance(entry, dict) and entry.get("type") == "user"
+    return is_user and is_since(entry, since) and holds(entry.get("content"), message_id)
