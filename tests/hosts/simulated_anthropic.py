@@ -5,7 +5,7 @@ import json
 import uuid
 from typing import Any
 
-from tests.hosts.simulated_models import Block, Body, Call, ModelHandler, Script, SimulatedModels
+from tests.hosts.simulated_models import Block, Body, Call, Fail, ModelHandler, Script, SimulatedModels
 
 KEY_PREFIX = "sk-ant-simulated-"
 
@@ -35,6 +35,8 @@ class _Handler(ModelHandler):
         key = self.headers.get("x-api-key") or self.headers.get("authorization", "").removeprefix("Bearer ")
         # Requests on the side (a title, a summary) have no tools, and are no part of the conversation.
         blocks = self.models.answer(key.removeprefix(KEY_PREFIX), body) if body.get("tools") else None
+        if isinstance(blocks, Fail):
+            return self.refuse(blocks.status)
         content = [_block(one) for one in blocks] if blocks is not None else [{"type": "text", "text": "ok"}]
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # killed while the model spoke
             self._send(body, content)

@@ -1,8 +1,10 @@
 """A simulated Gemini API: generateContent and streamGenerateContent, as Gemini CLI speaks them."""
 
+import contextlib
+import json
 from typing import Any
 
-from tests.hosts.simulated_models import Block, Body, Call, ModelHandler, Script, SimulatedModels
+from tests.hosts.simulated_models import Block, Body, Call, Fail, ModelHandler, Script, SimulatedModels
 
 MODEL = "gemini"
 ON_THE_SIDE = '{"reasoning": "x", "next_speaker": "user", "model_choice": "flash"}'
@@ -26,14 +28,19 @@ class _Handler(ModelHandler):
             return self.send_json(200, {"totalTokens": 10})
         has_tools = any("functionDeclarations" in one for one in body.get("tools", []))
         blocks = self.models.answer(MODEL, body) if has_tools else None
+        if isinstance(blocks, Fail):
+            return self.refuse(blocks.status)
         parts = [_part(one) for one in blocks] if blocks is not None else [{"text": ON_THE_SIDE}]
         answer = {"content": {"role": "model", "parts": parts}, "finishReason": "STOP", "index": 0}
-        usage = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
+        asked = len(json.dumps(body)) // 4
+        usage = {"promptTokenCount": asked, "candidatesTokenCount": 5, "totalTokenCount": asked + 5}
         response = {"candidates": [answer], "usageMetadata": usage, "modelVersion": "simulated", "responseId": "r"}
         if "streamGenerateContent" not in self.path:
             return self.send_json(200, response)
         self.begin_stream()
-        return self.send_event(response)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # interrupted while the model thought
+            self.send_event(response)
+        return None
 
 
 def _part(block: Block) -> dict[str, Any]:

@@ -31,8 +31,14 @@ class Call(NamedTuple):
     """Codex alone names a server apart from the tool."""
 
 
+class Fail(NamedTuple):
+    """The API refuses the request: the model never saw it."""
+
+    status: int
+
+
 Block = Say | Call
-Script = Callable[[Body, int], list[Block]]
+Script = Callable[[Body, int], list[Block] | Fail]
 
 
 @dataclass
@@ -82,7 +88,7 @@ class SimulatedModels:
         """The requests that one model got."""
         return [one for one in self.requests if one.model == model]
 
-    def answer(self, model: str, body: Body) -> list[Block]:
+    def answer(self, model: str, body: Body) -> list[Block] | Fail:
         """What a model says to a request of a main loop."""
         with self._lock:
             number = self._counts.get(model, 0)
@@ -116,6 +122,10 @@ class ModelHandler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
+
+    def refuse(self, status: int) -> None:
+        error = {"type": "api_error", "code": status, "message": "simulated", "status": "INTERNAL"}
+        self.send_json(status, {"type": "error", "error": error})
 
     def begin_stream(self) -> None:
         self.send_response(200)

@@ -6,7 +6,7 @@ import time
 import uuid
 from typing import Any
 
-from tests.hosts.simulated_models import Block, Body, Call, ModelHandler, Script, SimulatedModels
+from tests.hosts.simulated_models import Block, Body, Call, Fail, ModelHandler, Script, SimulatedModels
 
 KEY_PREFIX = "sk-simulated-"
 
@@ -47,6 +47,8 @@ class _Handler(ModelHandler):
             return self.do_GET()
         model = self.headers.get("authorization", "").removeprefix("Bearer ").removeprefix(KEY_PREFIX)
         blocks = self.models.answer(model, body) if body.get("tools") else None
+        if isinstance(blocks, Fail):
+            return self.refuse(blocks.status)
         self.begin_stream()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # killed while the model spoke
             (self._respond if is_responses else self._chat)(body, blocks)

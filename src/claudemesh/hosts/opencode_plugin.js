@@ -310,10 +310,11 @@ function addPart({ id, sessionID }, parts, text, ids) {
   parts.push({ id: `${parts.at(-1).id}z`, sessionID, messageID: id, type: "text", text, synthetic: true, metadata })
 }
 
-// To what a tool returned.
+// To what a tool returned: a text, or the content that a server's tool has in place of one.
 function addOutput(output, text, ids) {
-  if (typeof output.output !== "string") throw new Error("a tool without a text")
-  output.output += `\n\n${text}`
+  if (typeof output.output === "string") output.output += `\n\n${text}`
+  else if (Array.isArray(output.content)) output.content.push({ type: "text", text })
+  else throw new Error("a tool without a text")
   output.metadata = { ...output.metadata, claudemesh: [...(output.metadata?.claudemesh ?? []), ...ids] }
 }
 
