@@ -9,7 +9,13 @@ from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.app import run_daemon
 from claudemesh.daemon.attaching import Daemon
 
-ATTACHMENTS: Final = {"test.echo": "tests.attached:echo", "test.defect": "tests.attached:defect"}
+ATTACHMENTS: Final = {
+    "test.echo": "tests.attached:echo",
+    "test.defect": "tests.attached:defect",
+    "test.late": "tests.attached_late:serve",
+}
+GO_ON: Final = "go-on"
+"""The file in the configuration directory that lets the import of `test.late` end."""
 ADAPTERS: Final = {"test-host": "tests.attached:attend"}
 
 

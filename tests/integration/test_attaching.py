@@ -11,6 +11,7 @@ import pytest
 
 from claudemesh.daemon.ipc import AnsweredError, Client
 from tests.agents import Host
+from tests.attached import GO_ON
 from tests.processes import Machine, machine, start_broker, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,16 @@ def test_a_defect_ends_its_connection_and_no_other(carol: Machine) -> None:
     log = (carol.config_dir / "daemon.log").read_text()
     assert '"kind": "RuntimeError"' in log
     assert "canary-secret" not in log
+
+
+def test_the_daemon_answers_while_a_guest_is_imported(carol: Machine) -> None:
+    """The MCP server's library takes seconds on a busy machine, and a hook waits four at most."""
+    with attach(carol, "test.late") as connection:
+        meanwhile = carol.run("peers", "--json", timeout_s=20)
+        (carol.config_dir / GO_ON).touch()
+
+        assert meanwhile.json["error"]["code"] == "no_mesh"
+        assert connection.makefile("rb").readline() == b"here\n"
 
 
 def test_a_daemon_that_stops_does_not_wait_for_its_guests(tmp_path: Path) -> None:

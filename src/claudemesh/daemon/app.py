@@ -94,7 +94,7 @@ async def _serve(config: ConfigDir, say: Say, attachments: Mapping[str, str], ad
 def _attachments(daemon: Daemon, names: Mapping[str, str]) -> dict[str, Attached]:
     def attached(name: str) -> Attached:
         async def serve(args: Object, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            attach: Attach = load(name)
+            attach: Attach = await load(name)
             await attach(daemon, args, reader, writer)
 
         return serve

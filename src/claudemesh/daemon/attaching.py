@@ -99,13 +99,13 @@ class Adapters:
 
     async def _attend(self, name: str, session: AgentSession) -> None:
         try:
-            attend: Attend = load(name)
+            attend: Attend = await load(name)
             await attend(self._daemon, session)
         except Exception as error:  # noqa: BLE001 - isolates one session's adapter; its hooks still work
             log_defect("adapter", error)
 
 
-def load(name: str) -> Any:
-    """What `module:attribute` names; imported now."""
+async def load(name: str) -> Any:
+    """What `module:attribute` names; imported beside the loop, since a large library takes longer than a hook waits."""
     module, attribute = name.split(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(await asyncio.to_thread(importlib.import_module, module), attribute)
