@@ -85,6 +85,17 @@ def test_moving_to_a_real_broker_keeps_members_and_history(alice: Machine, tmp_p
         assert [message["text"] for message in alice.inbox()] == ["from the new home"]
 
 
+@pytest.mark.parametrize(
+    "option", [["--tag", "billing"], ["--mesh", "nowhere"], ["--label", "///"]], ids=lambda one: one[0]
+)
+def test_an_agent_is_not_started_under_words_that_its_hooks_would_fail_with(alice: Machine, option: list[str]) -> None:
+    """A hook has nobody to tell: the agent would run, and nothing would ever reach it."""
+    error = alice.fails("run", *option, "--", "touch", str(alice.home / "started"))
+
+    assert error["took_effect"] == "nothing"
+    assert not (alice.home / "started").exists()
+
+
 def test_a_running_verb_imports_nothing_slow(alice: Machine) -> None:
     """A command speaks over a blocking socket; what it never needs it never loads."""
     slow = ("aiohttp", "asyncio", "claudemesh.crypto", "claudemesh.peer", "msgspec", "nacl", "rich", "sqlite3", "ssl")

@@ -71,7 +71,8 @@ def _chosen(place: Place, name: str | None) -> list[Host]:
     if name and not found:
         raise UsageError("usage", f"{hosts[0].title} is not installed here: its program is not on the PATH")
     if not found:
-        raise UsageError("usage", f"none of {', '.join(one.title for one in hosts)} is on the PATH")
+        names = ", ".join(one.title for one in hosts)
+        raise UsageError("usage", f"none of {names} is on the PATH; any other MCP client starts `claudemesh mcp`")
     return found
 
 

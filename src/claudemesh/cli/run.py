@@ -12,7 +12,7 @@ import click
 from claudemesh.cli.verb import Verb, verb
 from claudemesh.daemon.ipc import Object
 from claudemesh.errors import UsageError
-from claudemesh.hosts.base import Place, host_of
+from claudemesh.hosts.base import Place, host_of, require_words
 
 HOST_OF_PROGRAM: Final = {"claude": "claude-code", "codex": "codex", "gemini": "gemini", "opencode": "opencode"}
 
@@ -34,6 +34,9 @@ def run(verb: Verb, label: str, tags: tuple[str, ...], mesh: str, command: tuple
     is not set up gets our server and hooks on its command line, opencode our server and plugin in its
     environment. With --json, prints the command that it would run.
     """
+    require_words(label, tags)
+    if mesh:
+        verb.ask("peers", mesh=mesh)  # where there is no such mesh it says so; the agent's hooks could not
     words, environment = list(command), _environment(verb, label, tags, mesh)
     place = Place.of_environment("user")
     program = shutil.which(words[0])

@@ -42,7 +42,9 @@ def wake(verb: Verb, label: str, within_s: int) -> list[Object]:
 def _find(agents: list[Object], label: str) -> Object:
     fitting = [one for one in agents if label in (one["label"], *one["addresses"]) and one["addresses"]]
     if not fitting:
-        known = ", ".join(one["label"] for one in agents) or "none is open"
+        known = (
+            ", ".join(one["label"] for one in agents) or "none is open; start an agent that is set up, then try again"
+        )
         raise UsageError("usage", f"there is no session {label!r} of an agent here: {known}")
     return fitting[0]
 

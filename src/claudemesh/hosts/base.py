@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol
 
 from claudemesh.daemon.config_dir import ConfigDir
-from claudemesh.errors import LocalError
+from claudemesh.errors import LocalError, UsageError
 
 Scope = Literal["user", "project"]
 SERVER: Final = "claudemesh"
@@ -136,6 +136,19 @@ def is_set_up(host: Host, place: Place) -> bool:
         )
     except Unwritable as error:
         return error.names_us()
+
+
+def require_words(label: str, tags: tuple[str, ...]) -> None:
+    """See that a session can go by these: a hook could tell nobody that it cannot.
+
+    Raises:
+        UsageError: One of them is no label, or no tag.
+    """
+    from claudemesh.peer import contents
+
+    contents.require_tags(tags)
+    if label and not contents.as_label(label):
+        raise UsageError("usage", f"{label!r} has no letter or digit to make a label of")
 
 
 def find_program(place: Place, name: str) -> str:
