@@ -101,6 +101,24 @@ def test_a_request_that_fails_is_no_evidence(mesh: Mesh, session: Session) -> No
     mesh.wait_for_stages(message_id, ["offered", "read"])
 
 
+@pytest.mark.parametrize("session", ["claude-code", "opencode"], indirect=True)
+def test_a_session_whose_turn_failed_is_woken_by_the_next_message(mesh: Mesh, session: Session) -> None:
+    """It waits, and nobody else would begin a turn; Codex alone tells no hook of such an end."""
+    is_broken = threading.Event()
+    session.script = lambda _body, number: Fail(403) if is_broken.is_set() else [Say(f"reply {number}")]
+    terminal = session.begin()
+    is_broken.set()
+    terminal.type("go on")
+    wait_until(lambda: session.requests[1:], "the model is asked", WITHIN_S)
+    session.wait_until_idle()
+    is_broken.clear()
+
+    message_id = mesh.send("are you still there?", to=session.address)
+
+    mesh.wait_for_stages(message_id, ["offered", "read"])
+    assert session.shown("are you still there?")[-1] == 1
+
+
 def test_a_turn_that_its_user_stopped_before_an_answer_loses_nothing(mesh: Mesh, session: Session) -> None:
     """Some hosts take the prompt back with what was added to it: then the message is shown again. Others keep it."""
     goes_on = threading.Event()

@@ -47,11 +47,12 @@ TOOL_HOOK_INPUT: Final = {
     "transcript_path": "${transcript_path}",
     "agent_id": "${agent_id}",
 }
-MOMENTS: Final[dict[str, Moment]] = {
+MOMENTS: Final[dict[str, Moment | None]] = {
     "SessionStart": "session_start",
     "UserPromptSubmit": "prompt",
     "PostToolUse": "tool",
     "Stop": "turn_end",
+    "StopFailure": None,
     "FileChanged": "idle_wake",
 }
 
@@ -141,7 +142,9 @@ async def _evidence(session: AgentSession, call: HookCall) -> None:
         await confirm_by_event(session, call)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, _end, frozenset({"idle_wake"}))
+HOOKS: Final = HookTable(
+    MOMENTS, _show, _evidence, _reach, frozenset({"StopFailure"}), _begin, _end, prompts=frozenset({"idle_wake"})
+)
 
 
 # On the command line
@@ -263,6 +266,7 @@ def own_hooks(place: Place) -> dict[str, dict[str, Any]]:
         "SessionStart": {"hooks": [process]},
         "FileChanged": {"matcher": BELL, "hooks": [{**process, "asyncRewake": True}]},
         "SessionEnd": {"hooks": [process]},
+        "StopFailure": {"hooks": [process]},
     }
     for event in ("UserPromptSubmit", "PostToolUse", "Stop"):
         hooks[event] = {"hooks": [_tool_hook(event)]}

@@ -128,7 +128,7 @@ async def _evidence(session: AgentSession, call: HookCall) -> None:
         await confirm_by_event(session, call)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin)
+HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, begin=_begin)
 
 
 # On the command line

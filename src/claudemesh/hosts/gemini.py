@@ -52,7 +52,7 @@ def _begin(daemon: "Daemon", call: HookCall) -> None:
     remember(daemon.config, NAME, call.session, facts)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, prompts=frozenset({"turn_end"}))
+HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, begin=_begin, prompts=frozenset({"turn_end"}))
 
 
 class Gemini:

@@ -116,6 +116,8 @@ class HookTable(NamedTuple):
     evidence: Callable[[AgentSession, HookCall], Any]
     """Awaited before anything is shown: what was shown before, and is it in the model's context?"""
     reach: Callable[[HookCall], Reach]
+    idles: frozenset[str] = frozenset()
+    """Events that show nothing, and after which the session is idle: a turn that failed."""
     begin: Callable[["Daemon", HookCall], None] = lambda _daemon, _call: None
     """Called when a session begins."""
     end: Callable[["Daemon", HookCall], None] = lambda _daemon, _call: None
@@ -214,6 +216,8 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
         await session.set_reach(table.reach(call))
         table.begin(daemon, call)
     await table.evidence(session, call)
+    if call.event in table.idles:
+        await session.set_status("idle")
     if moment is None:
         return HookReply()
     taken = await session.take(moment, f"{call.host}.{moment}")

@@ -78,7 +78,7 @@ def _end(daemon: "Daemon", call: HookCall) -> None:
     forget(daemon.config, NAME, call.session)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, _begin, _end)
+HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, begin=_begin, end=_end)
 
 
 # On the command line
