@@ -1,7 +1,7 @@
 """`claudemesh install`, `uninstall`: set up the programs that agents run in, and take that back."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
@@ -9,9 +9,20 @@ from claudemesh.cli.verb import Verb, verb
 from claudemesh.daemon.ipc import Object
 from claudemesh.daemon.rendering import visible
 from claudemesh.errors import UsageError
-from claudemesh.hosts.base import NAMES, Change, Host, Place, Scope, host_of
+from claudemesh.hosts.base import NAMES, Change, Host, Place, Scope, Unwritable, host_of
+from claudemesh.hosts.settings import Kept
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Outcome(NamedTuple):
+    """What was done, or is to be done, host by host."""
+
+    changes: dict[str, list[Change]]
+    refused: dict[str, Unwritable]
+    """Hosts with settings that are left as they are."""
+
+
 _MEASURED: Final = "measured"
 
 
@@ -39,15 +50,15 @@ def install(verb: Verb, host: str | None, scope: Scope, allow_tools: bool, dry_r
 
     Without a name, those that are found here. Shows what it will change, then does it; a second
     time there is nothing to do. A settings file with comments or a mistake in it is left as it is,
-    and you are told what to add by hand.
+    and you are told what to add by hand; the other hosts are set up all the same.
     """
     place = Place.of_environment(scope, allow_tools)
     hosts = _chosen(place, host)
-    planned = {one.name: one.changes(place) for one in hosts}
-    if not dry_run and any(planned.values()):
-        _agree(verb, hosts, planned, yes)
-        planned = {one.name: one.install(place) for one in hosts}
-    verb.answer({"done": not dry_run, "hosts": [_described(place, one, planned[one.name]) for one in hosts]}, _lines)
+    outcome = _each(hosts, lambda one: one.changes(place))
+    if not dry_run and any(outcome.changes.values()):
+        _agree(verb, hosts, outcome.changes, yes)
+        outcome = _each(hosts, lambda one: one.install(place))
+    _answer(verb, hosts, outcome, lambda one: _described(place, one, outcome.changes[one.name]), done=not dry_run)
 
 
 @click.command(epilog="Example: claudemesh uninstall claude-code")
@@ -57,12 +68,45 @@ def uninstall(verb: Verb, host: str | None, scope: Scope) -> None:
     """Take our entries out of the hosts again.
 
     Out of all of them, or the named one. A file that nobody has written to since gets back the
-    bytes that it had; of any other one our entries alone are removed.
+    bytes that it had; of any other one our entries alone are removed. A settings file that cannot
+    be read is left as it is, and does not keep the other hosts from it.
     """
     place = Place.of_environment(scope)
     hosts = [host_of(name) for name in ([host] if host else NAMES)]
-    removed = {one.name: one.uninstall(place) for one in hosts}
-    verb.answer({"done": True, "hosts": [_removed(one, removed[one.name]) for one in hosts]}, _lines)
+    outcome = _each(hosts, lambda one: _take_back(place, one))
+    _answer(verb, hosts, outcome, lambda one: _removed(one, outcome.changes[one.name]), done=True)
+
+
+def _take_back(place: Place, host: Host) -> list[Change]:
+    try:
+        return host.uninstall(place)
+    except Unwritable as error:
+        if error.names_us() or Kept(place, host.name).exists:
+            raise
+        return []  # somebody else's settings, in which nothing of ours ever was
+
+
+def _each(hosts: list[Host], do: Callable[[Host], list[Change]]) -> Outcome:
+    """Do it for every host; of several, one that refuses does not keep the others from it."""
+    outcome = Outcome({}, {})
+    for one in hosts:
+        try:
+            outcome.changes[one.name] = do(one)
+        except Unwritable as error:
+            outcome.refused[one.name] = error
+    if outcome.refused and not outcome.changes:
+        raise next(iter(outcome.refused.values()))
+    return outcome
+
+
+def _answer(
+    verb: Verb, hosts: Iterable[Host], outcome: Outcome, describe: Callable[[Host], Object], *, done: bool
+) -> None:
+    """Tell what was done; what was not is told with what to do, and by the exit code."""
+    rows = [describe(one) if one.name in outcome.changes else _refused(one, outcome.refused[one.name]) for one in hosts]
+    verb.answer({"done": done and not outcome.refused, "hosts": rows}, _lines)
+    if outcome.refused:
+        click.get_current_context().exit(Unwritable.exit_code)
 
 
 def _chosen(place: Place, name: str | None) -> list[Host]:
@@ -80,7 +124,7 @@ def _agree(verb: Verb, hosts: list[Host], planned: dict[str, list[Change]], yes:
     if yes or verb.as_json:
         return
     for one in hosts:
-        for change in planned[one.name]:
+        for change in planned.get(one.name, []):
             click.echo(f"{one.title}: {visible(change.path)}\n    {visible(change.what)}")
     if not click.confirm("Do this?", default=True):
         raise click.Abort
@@ -104,14 +148,19 @@ def _removed(host: Host, changes: list[Change]) -> Object:
     return {"host": host.name, "title": host.title, "changes": [change._asdict() for change in changes], "problems": []}
 
 
+def _refused(host: Host, error: Unwritable) -> Object:
+    problems = [f"{error.detail}. {error.hint()}"]
+    return {"host": host.name, "title": host.title, "changes": [], "problems": problems, "refused": True}
+
+
 def _lines(answer: Object) -> Iterator[str]:
     for one in answer["hosts"]:
         version = f" {visible(one['version'])}" if one.get("version") else ""
         if not one["changes"]:
-            yield f"{one['title']}{version}: nothing to do"
+            yield f"{one['title']}{version}: {'not done' if one.get('refused') else 'nothing to do'}"
         for change in one["changes"]:
             yield f"{one['title']}{version}: {visible(change['path'])}: {visible(change['what'])}"
         if one.get(_MEASURED) is False:
             yield "  this version was not measured: `claudemesh doctor --wake SESSION` shows whether it works"
-        for problem in one["problems"]:
-            yield f"  {visible(problem)}"
+        for line in (line for problem in one["problems"] for line in problem.split("\n")):
+            yield f"  {visible(line)}"
