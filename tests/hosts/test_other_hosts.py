@@ -9,7 +9,7 @@ import pytest
 from tests.hosts.claude import Claude
 from tests.hosts.conftest import Mesh
 from tests.hosts.others import Headless
-from tests.hosts.sessions import Session
+from tests.hosts.sessions import KINDS, Session
 from tests.hosts.simulated_anthropic import last_tool_result, simulated_anthropic
 from tests.hosts.simulated_gemini import last_function_response, simulated_gemini
 from tests.hosts.simulated_models import Block, Body, Call, Say, Script, SimulatedModels, strings
@@ -51,6 +51,29 @@ def test_codex_is_shown_what_is_unread_once(mesh: Mesh, openai: SimulatedModels)
     assert shown[0] == 1
     assert sum(shown) == 1
     mesh.wait_for_stages(message_id, ["offered", "read"])
+
+
+GOES_ON = {"codex": ("resume", "--last"), "gemini": ("--resume", "latest")}
+
+
+@pytest.mark.parametrize("name", GOES_ON)
+def test_a_conversation_that_goes_on_in_another_process_has_a_message_once(mesh: Mesh, name: str) -> None:
+    """From its own record; what came meanwhile is shown beside it, once."""
+    models = KINDS[name].models(name, lambda _body, number: [Say(f"reply {number}")])
+    host, trusted = Headless(mesh.bob, name, models.url), (TRUSTED,) if name == "codex" else ()
+    host.set_up()
+    first = mesh.send("the build is green")
+    host.ask("hello", *trusted)
+    mesh.wait_for_stages(first, ["offered", "read"])
+
+    second = mesh.send("and the tests are")
+    host.ask("go on", *trusted, *GOES_ON[name])
+
+    texts = [request.text for request in models.requests]
+    assert [text.count("| the build is green") for text in texts] == [1, 1]
+    assert [text.count("| and the tests are") for text in texts] == [0, 1]
+    mesh.wait_for_stages(second, ["offered", "read"])
+    models.close()
 
 
 def test_untrusted_hooks_of_codex_are_reported_and_lose_nothing(mesh: Mesh, openai: SimulatedModels) -> None:

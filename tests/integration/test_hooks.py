@@ -41,6 +41,11 @@ class Session:
     def wait_for_stages(self, message_id: str, stages: list[str]) -> None:
         wait_until(lambda: self.stages(message_id) == stages, f"{stages}")
 
+    def status(self) -> str:
+        """Whether it is idle, as Alice is told."""
+        (bob,) = [one for one in self.alice.ok("peers")["peers"] if one["address"] == "bob.desktop"]
+        return next((str(one["status"]) for one in bob["sessions"] if one["label"] == "payments-api"), "")
+
     def note(self, *lines: Any) -> None:
         """What the host writes into its record of the conversation: each line follows the one before."""
         with self.transcript.open("a") as file:
@@ -299,6 +304,21 @@ def test_a_peer_that_writes_a_label_in_a_body_confirms_nothing(session: Session)
 
     assert "| the real one" in context(resumed)
     assert "read" not in session.stages(message_id)
+
+
+def test_a_turn_that_failed_leaves_an_idle_session_and_confirms_nothing(session: Session) -> None:
+    """Its host reports no other end of it; the next message may wake the session."""
+    session.hook("SessionStart")
+    message_id = session.send("the build is red")
+    session.hook("UserPromptSubmit")
+    session.wait_for_stages(message_id, ["offered"])
+    wait_until(lambda: session.status() == "busy", "it is busy")
+
+    failed = session.hook("StopFailure", error="rate_limit")
+
+    assert (failed.exit_code, failed.stdout) == (0, "")
+    wait_until(lambda: session.status() == "idle", "it is idle")
+    assert session.stages(message_id) == ["offered"]
 
 
 def test_a_headless_session_is_never_made_to_wait_or_wake(session: Session) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import mmap
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -48,12 +47,11 @@ def lines_before(content: mmap.mmap, begins: int) -> Iterator[Line]:
 
 def naming(content: mmap.mmap, message_id: str) -> Iterator[int]:
     """Where each line begins that names a message, in a block or in any other way."""
-    last = -1
-    for found in re.finditer(re.escape(message_id.encode()), content):
-        begins = content.rfind(b"\n", 0, found.start()) + 1
-        if begins != last:
-            last = begins
-            yield begins
+    place = content.find(message_id.encode())
+    while place >= 0:
+        yield content.rfind(b"\n", 0, place) + 1
+        ends = content.find(b"\n", place)
+        place = content.find(message_id.encode(), ends) if ends >= 0 else -1
 
 
 def holds(found: Any, message_id: str) -> bool:
