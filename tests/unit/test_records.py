@@ -214,6 +214,16 @@ def test_what_a_user_of_gemini_interrupted_is_abandoned(gemini: Record) -> None:
     assert gemini.of() == "abandoned"
 
 
+@pytest.mark.parametrize(("to", "found"), [("1", "abandoned"), ("3", "abandoned"), ("4", "present")])
+def test_what_a_user_of_gemini_goes_back_behind_is_abandoned(gemini: Record, to: str, found: str) -> None:
+    """That entry, and all that follows it, are no part of the conversation any more."""
+    gemini.add(turn("3", "user", f"go on<hook_context>{BLOCK}</hook_context>"), turn("4", "error", "[API Error]"))
+
+    gemini.add({"$rewindTo": to})
+
+    assert gemini.of() == found
+
+
 def test_a_new_state_of_what_the_model_had_said_is_no_answer(gemini: Record) -> None:
     """What its tools returned is noted under the same id, after what was added to it."""
     gemini.add(turn("3", "gemini", "I will look"), turn("4", "user", f"<hook_context>{BLOCK}</hook_context>"))

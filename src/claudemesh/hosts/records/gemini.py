@@ -16,16 +16,18 @@ def find(content: mmap.mmap, message_id: str, since: UnixMillis) -> Finding:
     found: Finding = "absent"
     if content.find(message_id.encode()) < 0:
         return found
-    known = set[str]()
+    known, later = set[str](), set[str]()
     for _, entry in lines(content):
+        later.add(str(entry.get("id")))
         whole = entry.get("$set")
         if isinstance(whole, dict) and isinstance(whole.get("messages"), list):
             is_there = any(_is_said(one, message_id, since) for one in whole["messages"])
             found = "present" if is_there else "abandoned" if found == "present" else found
-        elif "$rewindTo" in entry and found == "present":
-            found = "abandoned"
+        elif "$rewindTo" in entry:  # that entry and what follows it are taken out
+            found = "abandoned" if found == "present" and entry["$rewindTo"] not in later else found
         elif _is_said(entry, message_id, since):
             found = "present"
+            later = set()
         elif found == "present" and entry.get("type") == "gemini" and entry.get("id") not in known:
             return "answered"
         known.add(str(entry.get("id")))
