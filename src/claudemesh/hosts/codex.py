@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.agents.moments import Moment, Reach
+from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.logs import log_event
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, confirm_by_event, context_of, go_on
@@ -105,10 +106,17 @@ async def _queue(program: str, known: dict[str, str], thread: str) -> bool:
 
 
 def _begin(daemon: "Daemon", call: HookCall) -> None:
-    known = dict(call.surroundings)
-    program = shutil.which("codex", path=known.get("PATH")) or ""
-    known |= {"program": program, "process": str(call.process), "transcript": call.transcript}
-    remember(daemon.config, NAME, call.session, known)
+    remember(daemon.config, NAME, call.session, _facts(call))
+
+
+def _facts(call: HookCall) -> dict[str, str]:
+    return dict(call.surroundings) | {"process": str(call.process), "transcript": call.transcript}
+
+
+def _note_idle(call: HookCall) -> None:
+    """Its queue may be used from the end of a turn on: a session begins with one, and `codex exec` ends with it."""
+    program = shutil.which("codex", path=dict(call.surroundings).get("PATH")) or ""
+    remember(ConfigDir.of_environment(), NAME, call.session, _facts(call) | {"program": program})
 
 
 def _reach(call: HookCall) -> Reach:
@@ -126,6 +134,8 @@ async def _evidence(session: AgentSession, call: HookCall) -> None:
         await session.doubt_handed()
     elif not is_settled:
         await confirm_by_event(session, call)
+    if call.event == "Stop":
+        await asyncio.to_thread(_note_idle, call)
 
 
 HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, begin=_begin)
