@@ -78,6 +78,29 @@ def test_a_busy_session_reads_what_is_urgent_in_the_next_request_and_the_rest_at
         mesh.wait_for_stages(message_id, ["offered", "read"])
 
 
+def test_what_a_turn_that_goes_on_writes_continues_what_it_was_shown(mesh: Mesh, session: Session) -> None:
+    """Whatever a host reports when a turn goes on, no user spoke: else a loop would begin anew with each message."""
+    goes_on = threading.Event()
+    done = session.kind.tool("mesh_send")._replace(input={"to": "alice.laptop", "text": "I rebased"})
+
+    def script(_body: Body, number: int) -> list[Block]:
+        if number == 1:
+            goes_on.wait(THINKS_AT_MOST_S)
+        return [done] if number == 2 else [Say(f"reply {number}")]
+
+    session.script = script
+    mesh.alice.ok("budget", "hops", "0")
+    session.begin().type("work on it")
+    session.wait_for_requests(2)
+
+    mesh.send("when you are done, rebase", to=session.address)
+    goes_on.set()
+    wait_until(lambda: mesh.alice.ok("hold", "list")["held"], "it is held", WITHIN_S)
+
+    (held,) = mesh.alice.ok("hold", "list")["held"]
+    assert (held["message"]["text"], held["reason"]) == ("I rebased", "hops")
+
+
 def test_a_request_that_fails_is_no_evidence(mesh: Mesh, session: Session) -> None:
     """Whatever the host writes in place of an answer; the next request has the message, and that one is answered."""
     is_broken = threading.Event()

@@ -146,6 +146,11 @@ class Codex:
         given = {"hook_event_name": event, "session_id": self.session.key, "cwd": "/src/payments-api"}
         return self.session.bob.run("hook", "codex", stdin=json.dumps(given), PATH=self._path)
 
+    def first_turn(self) -> None:
+        """With which a session begins; its queue is used from then on."""
+        for event in ("SessionStart", "UserPromptSubmit", "Stop"):
+            self.hook(event)
+
     def writes(self, text: str) -> Any:
         """What its agent sends to Alice, which names no message."""
         return self.session.bob.ok("send", "alice.laptop", text, "--as", "payments-api", "--wait", "delivered")
@@ -154,7 +159,7 @@ class Codex:
 def test_the_arguments_of_no_process_hold_a_text(session: Session, tmp_path: Path) -> None:
     """Every user can read them. What wakes an idle Codex says that something waits; the hook has what it is."""
     codex = Codex(session, tmp_path)
-    codex.hook("SessionStart")
+    codex.first_turn()
     message_id = session.send("for this machine's user alone")
     wait_until(codex.arguments.exists, "Codex is called")
     session.send("and this")
@@ -170,7 +175,7 @@ def test_the_arguments_of_no_process_hold_a_text(session: Session, tmp_path: Pat
 def test_codex_is_called_once_more_when_nothing_comes_of_it(session: Session, tmp_path: Path) -> None:
     """It may forget what was queued at the very end of a turn."""
     codex = Codex(session, tmp_path)
-    codex.hook("SessionStart")
+    codex.first_turn()
     session.send("are you there?")
 
     wait_until(lambda: codex.arguments.exists() and codex.arguments.read_text().count("queue\n") == 2, "both calls", 60)

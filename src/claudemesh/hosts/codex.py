@@ -128,9 +128,9 @@ def _show(call: HookCall, text: str) -> Shown:
 
 
 async def _evidence(session: AgentSession, call: HookCall) -> None:
-    """By its record: what waits in its queue while its user's own turn ends does not stand there yet."""
+    """By its record, where it has one: only there a turn that failed differs from one that was answered."""
     is_settled = await settle_by_record(session, NAME, call.transcript, has_answered=call.event == "Stop")
-    if call.event == "SessionStart":  # the queue may have outlived a kill, and hand over what is not there yet
+    if call.event == "SessionStart":  # a kill may have come between what a hook said and its place in the record
         await session.doubt_handed()
     elif not is_settled:
         await confirm_by_event(session, call)
