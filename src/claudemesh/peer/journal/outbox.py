@@ -5,20 +5,14 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
+from claudemesh.peer.journal.open_rows import OpenRows
 from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.types import Intent, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
 
 RANKS: Final[dict[Priority, int]] = {"now": 0, "next": 1, "low": 2}
 PRIORITIES: Final[tuple[Priority, ...]] = ("now", "next", "low")
-_OPEN: Final = "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') ORDER BY rank, id LIMIT ?"
-_OPEN_BY_PEOPLE: Final = (
-    "SELECT id FROM outbox WHERE mesh = ? AND state IN ('queued', 'sealed') AND hop IS NULL ORDER BY rank, id LIMIT ?"
-)
-_OPEN_BUT_FOR: Final = (
-    "SELECT id FROM outbox WHERE mesh = ?1 AND state IN ('queued', 'sealed') AND (?2 OR hop IS NULL)"
-    " AND peer NOT IN (SELECT value FROM json_each(?3)) ORDER BY rank, id LIMIT ?4"
-)
+_OPEN: Final = OpenRows("outbox", "peer")
 _THESE: Final = "SELECT * FROM outbox_rows WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
 
 
@@ -132,19 +126,8 @@ def load_open(
     agents: bool = True,
     full: Sequence[str] = (),
 ) -> list[OutboxRow]:
-    """The next rows that are not settled, the most urgent and oldest first.
-
-    Args:
-        skip: Ids that are in memory already, at most a few hundred.
-        agents: Also what agents wrote.
-        full: Peers that nothing is loaded for.
-    """
-    most = limit + len(skip)
-    if full:
-        found = connection.execute(_OPEN_BUT_FOR, (mesh, agents, json.dumps(full), most))
-    else:
-        found = connection.execute(_OPEN if agents else _OPEN_BY_PEOPLE, (mesh, most))
-    wanted = [row[0] for row in found if row[0] not in skip][:limit]
+    """The next rows that are not settled, the most urgent and oldest first; see `OpenRows.ids`."""
+    wanted = _OPEN.ids(connection, mesh, skip, limit, agents=agents, full=full)
     return [_row(row) for row in connection.execute(_THESE, (json.dumps(wanted),))] if wanted else []
 
 

@@ -5,19 +5,14 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
+from claudemesh.peer.journal.open_rows import OpenRows
 from claudemesh.peer.journal.outbox import PRIORITIES, RANKS
 from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.types import ChannelId, Digest, Intent, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
 
-_OPEN: Final = "SELECT id FROM posts WHERE mesh = ? AND state IN ('queued', 'sealed') ORDER BY rank, id LIMIT ?"
-_OPEN_BY_PEOPLE: Final = (
-    "SELECT id FROM posts WHERE mesh = ? AND state IN ('queued', 'sealed') AND hop IS NULL ORDER BY rank, id LIMIT ?"
-)
-_OPEN_BUT_FOR: Final = (
-    "SELECT id FROM posts WHERE mesh = ?1 AND state IN ('queued', 'sealed') AND (?2 OR hop IS NULL)"
-    " AND channel NOT IN (SELECT value FROM json_each(?3)) ORDER BY rank, id LIMIT ?4"
-)
+_OPEN: Final = OpenRows("posts", "channel")
+_THESE: Final = "SELECT * FROM post_rows WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
 
 
 class PostDraft(NamedTuple):
@@ -111,21 +106,9 @@ def load_open(
     agents: bool = True,
     full: Sequence[str] = (),
 ) -> list[PostRow]:
-    """The next posts that are not settled, the most urgent and oldest first.
-
-    Args:
-        skip: Ids that are in memory already, at most a few dozen.
-        agents: Also what agents wrote.
-        full: Channels that nothing is loaded for.
-    """
-    most = limit + len(skip)
-    if full:
-        found = connection.execute(_OPEN_BUT_FOR, (mesh, agents, json.dumps(full), most))
-    else:
-        found = connection.execute(_OPEN if agents else _OPEN_BY_PEOPLE, (mesh, most))
-    wanted = [row[0] for row in found if row[0] not in skip][:limit]
-    rows = (connection.execute("SELECT * FROM post_rows WHERE id = ?", (row_id,)).fetchone() for row_id in wanted)
-    return [_row(row) for row in rows if row is not None]
+    """The next posts that are not settled, the most urgent and oldest first; see `OpenRows.ids`."""
+    wanted = _OPEN.ids(connection, mesh, skip, limit, agents=agents, full=full)
+    return [_row(row) for row in connection.execute(_THESE, (json.dumps(wanted),))] if wanted else []
 
 
 def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> PostRow | None:
