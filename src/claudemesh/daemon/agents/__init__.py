@@ -2,8 +2,10 @@
 
 from claudemesh.daemon.agents.composing import REPLY_TOOL
 from claudemesh.daemon.agents.moments import Moment, Reach
+from claudemesh.daemon.agents.news import News, Waiting
 from claudemesh.daemon.agents.registry import Agents
-from claudemesh.daemon.agents.session import AgentSession, News, Offer, Taken, Waiting
+from claudemesh.daemon.agents.session import AgentSession
+from claudemesh.daemon.agents.taking import Offer, Taken
 from claudemesh.daemon.wording import REACH_WORDS
 
 __all__ = [

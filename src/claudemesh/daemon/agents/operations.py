@@ -1,8 +1,10 @@
 """What hook processes of a host ask of the registry (docs/spec/ipc.md §5, `agent.…`)."""
 
 from claudemesh.daemon.agents.composing import REPLY_TOOL
+from claudemesh.daemon.agents.news import Waiting
 from claudemesh.daemon.agents.registry import Agents
-from claudemesh.daemon.agents.session import AgentSession, Taken, Waiting, status_of
+from claudemesh.daemon.agents.session import AgentSession, status_of
+from claudemesh.daemon.agents.taking import Taken
 from claudemesh.daemon.ipc_server import Reply
 from claudemesh.daemon.schema import agents as schema
 from claudemesh.daemon.schema.base import Done, NoArgs

@@ -5,11 +5,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 
 from claudemesh.daemon.agents.composing import REPLY_TOOL
 from claudemesh.daemon.agents.moments import LOW, NEXT, NOW, Moment, Reach, shown_at, status_after
-from claudemesh.daemon.agents.taking import Face, Offer, Place, Request, Taken, take_one, take_waiting
+from claudemesh.daemon.agents.news import News, Waiting
+from claudemesh.daemon.agents.taking import Face, Place, Request, Taken, take_one, take_waiting
 from claudemesh.errors import AddressError, ClaudemeshError, UsageError
 from claudemesh.peer import Peer
 from claudemesh.peer.correspondence import PeerSession
@@ -18,38 +19,11 @@ from claudemesh.peer.journal.offers import IN_DOUBT, OfferRow, Told, Wanted
 from claudemesh.protocol.messages import Status
 from claudemesh.types import MeshId
 
-__all__ = ["AgentSession", "News", "Offer", "Taken", "Waiting"]
-
 DOUBT_AFTER_S: Final = 60.0
 """An offer that the host has not taken by then may or may not have been shown."""
 NEWS_PAUSE_S: Final = 0.05
 """Under load a session looks so often whether there is news; otherwise at once."""
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
-
-
-class Waiting(NamedTuple):
-    """How many unread messages wait for a session, by what they may do."""
-
-    now: int
-    next: int
-    low: int
-    """Acknowledgements, too: neither wakes anybody."""
-    doubtful: int
-    """Offered, with no sign whether they were shown."""
-
-    @property
-    def total(self) -> int:
-        return self.now + self.next + self.low + self.doubtful
-
-
-class News(NamedTuple):
-    """What waits for a session, as it stands now."""
-
-    waiting: Waiting
-    interrupts: bool
-    """Whether something is worth a busy session's next tool."""
-    wakes: bool
-    """Whether something is worth waking this session for, rather than another one."""
 
 
 class Registry(Protocol):
