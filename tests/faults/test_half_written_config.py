@@ -115,7 +115,7 @@ def test_a_truncated_file_is_refused_with_a_remedy_that_works(place: Place, tmp_
     error = place.alice.fails("mesh", "list")
 
     assert (error["code"], error["exit_code"], error["took_effect"]) == ("config_damaged", 3, "nothing")
-    assert "move config.json away" in error["hint"]
+    assert "config.json, move it away" in error["hint"]
     assert place.file.read_bytes() == damaged
     place.file.rename(tmp_path / "damaged.json")
     place.alice.ok("restore", str(tmp_path / "backup"), "--passphrase-file", str(secret))
