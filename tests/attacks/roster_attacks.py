@@ -1,6 +1,5 @@
 """Attacks on membership: by the broker that orders the log, by members, and by both together."""
 
-import asyncio
 import os
 from typing import Any
 
@@ -194,9 +193,8 @@ async def fork_two_peers(world: World) -> Outcome:
     other = world.held.views[carol.id]
     other.append(insider.entry_on(other.roster, "chan", chan=CHANNEL, kind="group"))
     await world.announce()
-    await bob.reaches(world.held.main.seq)
-    await carol.reaches(other.seq)
-    await asyncio.sleep(0.1)  # a head is shown in messages just after it was stored
+    await bob.shows(world.held.main.seq)
+    await carol.shows(other.seq)
 
     await bob.peer.send(carol.id, "from branch one")
     await carol.peer.send(bob.id, "from branch two")

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import signal
 import sys
+import time
 
 import pytest
 
@@ -151,13 +152,14 @@ async def test_a_broker_that_refuses_every_epoch_does_not_make_a_peer_spin(theat
     theatre.broker.lies.incoming = refuse
     await bob.peer.send("#general", "at last")
     await theatre.until(lambda: theatre.broker.heard(PutEpoch), "bob tries")
+    began = time.monotonic()
     await asyncio.sleep(2.5)
-    attempts = len(theatre.broker.heard(PutEpoch))
+    attempts, passed_s = len(theatre.broker.heard(PutEpoch)), time.monotonic() - began
     await theatre.probe(bob)
     theatre.broker.lies.incoming = carry
     await stage.carrier.posted(bob.id)
 
-    assert attempts <= 4
+    assert attempts <= 2 + passed_s
 
 
 async def test_one_member_cannot_make_ten_thousand_channels() -> None:

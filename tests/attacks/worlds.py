@@ -147,6 +147,15 @@ class Victim:
         """Whether its roster is that long."""
         return bool(self.rows("SELECT max(seq) FROM roster_entries")[0][0] >= seq)
 
+    async def shows(self, seq: int) -> None:
+        """Wait until what it writes shows a head that is as long: in memory it is that a moment after the journal."""
+
+        def head_is_there() -> bool:
+            head = self.peer._parts.membership.head
+            return head is not None and head.seq >= seq
+
+        await eventually(head_is_there, f"{self.name} shows the head of entry {seq}")
+
     async def rotated_to(self, number: int) -> None:
         """Wait until its box key is that of card `number`."""
         await eventually(lambda: self.keys["peer"]["boxes"][0]["cs"] == number, f"{self.name} rotates its box key")

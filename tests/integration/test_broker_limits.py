@@ -313,12 +313,9 @@ async def test_frames_that_are_never_finished_are_bounded_together(tmp_path: Pat
                 await begin_frame(link, size=1_000_000, send=900_000)
             streams = broker._listener._streams
             async with asyncio.timeout(wire.PATIENCE_S):
-                while broker._core.metrics.links_cut < 3:  # noqa: ASYNC110
+                while broker._core.metrics.links_cut < 3 or sum(stream.held() for stream in streams) > room:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            held = sum(stream.held() for stream in streams)
             await honest.submit(owner.envelope(other.id))
-
-    assert held <= room
 
 
 async def begin_frame(link: wire.Wire, size: int, send: int) -> None:
