@@ -42,7 +42,7 @@ RECEIPT_STAGES: Final = (
 )
 """What a recipient states by receipt; `replied` is stated by the reply itself."""
 
-_SEPARATORS: Final = frozenset("./#@:,*\\\"'`<>|&;$!?(){}[]")
+_REFUSED: Final = frozenset("./#@:,*\\\"'`<>|&;$!?(){}[]") | IGNORABLE
 _RECEIPT_FIELDS: Final[dict[str, Any]] = {"v": (1,), "r": list}
 _RECEIPT_ROW: Final[dict[str, Any]] = {"id": "hex16", "st": tuple(str(stage) for stage in RECEIPT_STAGES), "at": "int"}
 _RECEIPT_OPTIONAL: Final[dict[str, Any]] = {"note": str}
@@ -163,7 +163,7 @@ def is_name(name: str) -> bool:
     """Whether a text may be a name: 1 to 40 visible characters, composed, none of them a separator of addresses."""
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS or unicodedata.normalize("NFC", name) != name:
         return False
-    return all(one.isprintable() and not one.isspace() and one not in _SEPARATORS | IGNORABLE for one in name)
+    return all(one.isprintable() and not one.isspace() and one not in _REFUSED for one in name)
 
 
 def is_tag(tag: str) -> bool:
