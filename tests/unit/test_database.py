@@ -128,6 +128,23 @@ async def test_operations_that_wait_together_share_one_commit(tmp_path: Path, br
     assert 1 <= len(commits) <= 50
 
 
+async def test_what_follows_from_a_commit_shares_the_next_one(tmp_path: Path) -> None:
+    """Tasks that write one after another in the same few turns of the loop do not pay for a flush each."""
+
+    async def write_after(turns: int, key: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await database.write(put(key), brief=True)
+        await database.write(put(key + 10), brief=True)
+
+    async with Database(tmp_path / "db", migrations=SCHEMA) as database:
+        commits = []
+        database._connections[0].set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
+        await asyncio.gather(*(write_after(turns, turns) for turns in range(3)))
+
+    assert len(commits) == 2
+
+
 async def test_operations_take_effect_in_the_order_of_their_calls(tmp_path: Path) -> None:
     """A brief operation neither overtakes one for the thread nor is overtaken, whatever runs at the moment."""
     calls = [(k, k % 7 in (1, 2, 5)) for k in range(300)]

@@ -16,6 +16,8 @@ MAX_TOGETHER: Final = 64
 """Operations that hold up the loop at once; when more wait, the thread carries them out."""
 BRIEF_BYTES: Final = 65_536
 """How much one of them may write."""
+GATHER_TURNS: Final = 3
+"""Turns of the loop before a transaction begins: what one arrival makes several tasks write shares a commit."""
 
 
 class BriefWriter:
@@ -41,7 +43,7 @@ class BriefWriter:
         self._gathered.append(job)
         if not self._is_busy:
             self._is_busy = True
-            self._loop.call_soon(self._begin)
+            self._gather(GATHER_TURNS)
         return await job.future
 
     def hand_over(self) -> None:
@@ -49,6 +51,12 @@ class BriefWriter:
         gathered, self._gathered = self._gathered, []
         for job in gathered:
             self._writer.submit(job)
+
+    def _gather(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._gather, turns - 1)
+        else:
+            self._begin()
 
     def _begin(self) -> None:
         if not self._gathered:
@@ -79,7 +87,7 @@ class BriefWriter:
             job.error = commit.error
             job.resolve()
         commit.future.exception()
-        self._begin()
+        self._gather(GATHER_TURNS)
 
 
 def _nothing(_: sqlite3.Connection) -> None:
