@@ -24,7 +24,7 @@ base_url = "{url}/v1"
 wire_api = "responses"
 env_key = "SIMULATED_KEY"
 supports_websockets = false
-request_max_retries = 0
+request_max_retries = 2
 stream_max_retries = 0
 
 [features]

@@ -116,10 +116,7 @@ class Session:
     def shorten(self) -> None:
         """Its user has the conversation made shorter."""
         command, done = self.kind.shorter
-        self._terminals[-1].type(command)
-        if self.host == "opencode":  # the first Enter chooses the command
-            self._terminals[-1].press("Enter")
-        self._terminals[-1].wait_for(done, WITHIN_S)
+        self._terminals[-1].command(command, done, WITHIN_S)
 
     def reach(self) -> dict[str, str]:
         """How each session of Bob's is reached, as Alice sees it."""

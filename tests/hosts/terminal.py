@@ -7,6 +7,8 @@ from pathlib import Path
 from tests.processes import wait_until
 
 COLUMNS, ROWS = 160, 45
+_ANSWERED_WITHIN_S = 3
+"""After that, a command that was typed is sent once more."""
 
 
 class Terminal:
@@ -30,16 +32,32 @@ class Terminal:
         time.sleep(0.3)  # a paste that ends with Enter would be taken for text of several lines
         self.press("Enter")
 
+    def command(self, line: str, done: str, within_s: float) -> None:
+        """Give a command until what it says at its end is on the screen.
+
+        The first Enter may choose it from a list, or be taken for a part of a paste; on an empty line it does nothing.
+        """
+        self.type(line)
+        deadline = time.monotonic() + within_s
+        while not self._comes(done, _ANSWERED_WITHIN_S):
+            assert time.monotonic() < deadline, f"{done!r} never came to the screen:\n{self.screen}"
+            self.press("Enter")
+
     def press(self, *keys: str) -> None:
         """Press keys by tmux's names."""
         self._tmux("send-keys", "-t", "host", *keys)
 
     def wait_for(self, text: str, within_s: float = 30) -> None:
         """Wait until a text is on the screen."""
+        assert self._comes(text, within_s), f"{text!r} never came to the screen:\n{self.screen}"
+
+    def _comes(self, text: str, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
         while text not in self.screen:
-            assert time.monotonic() < deadline, f"{text!r} never came to the screen:\n{self.screen}"
+            if time.monotonic() >= deadline:
+                return False
             time.sleep(0.1)
+        return True
 
     def process(self) -> int:
         """The program's process."""
