@@ -10,8 +10,6 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.protocol.heads import SignedHead
 from claudemesh.types import Digest, MeshId, PeerId, UnixMillis
 
-_proof_decoder = msgspec.json.Decoder(list[Statement])
-
 
 class Decision(NamedTuple):
     """How a person resolved a freeze; the proof stays."""

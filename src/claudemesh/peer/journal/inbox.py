@@ -137,12 +137,6 @@ def load_after(connection: sqlite3.Connection, mesh: MeshId, after: int, limit: 
     return [_row(row) for row in rows]
 
 
-def last_id(connection: sqlite3.Connection, mesh: MeshId) -> int:
-    """Number of the newest row, 0 when there is none."""
-    row = connection.execute("SELECT max(id) FROM inbox WHERE mesh = ?", (mesh,)).fetchone()
-    return int(row[0] or 0)
-
-
 def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[InboxRow]:
     """The received messages with this id."""
     rows = connection.execute(

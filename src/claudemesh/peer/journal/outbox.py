@@ -131,12 +131,6 @@ def load_open(
     return [_row(row) for row in connection.execute(_THESE, (json.dumps(wanted),))] if wanted else []
 
 
-def load_row(connection: sqlite3.Connection, row_id: int) -> OutboxRow | None:
-    """One row by its id."""
-    row = connection.execute("SELECT * FROM outbox_rows WHERE id = ?", (row_id,)).fetchone()
-    return None if row is None else _row(row)
-
-
 def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[OutboxRow]:
     """Every row of a message, one per addressed peer."""
     rows = connection.execute(
