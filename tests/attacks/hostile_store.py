@@ -50,10 +50,6 @@ class View:
         """Store entries without looking at them."""
         self.entries.extend(entries)
 
-    def replace_last(self, entry: Entry) -> None:
-        """Swap the newest entry for another, unchecked."""
-        self.entries[-1] = entry
-
     def copy(self, length: int | None = None) -> Self:
         """A second history that begins alike: all of it, or its first `length` entries."""
         return type(self)(self.entries[:length])

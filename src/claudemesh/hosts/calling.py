@@ -17,8 +17,6 @@ from claudemesh.errors import LocalError
 
 OPERATION: Final = "hook"
 ANSWER_WITHIN_S: Final = 4.0
-MAX_EVENT_BYTES: Final = 1 << 20
-"""Of an event's own JSON object; a tool's output may be in it, and is not needed."""
 WRITTEN: Final = b"\x06"
 """Tells the daemon that the text was written and flushed."""
 NOT_WRITTEN: Final = b"\x15"

@@ -14,7 +14,6 @@ from claudemesh.types import ChannelId
 
 GENERAL_NAME: Final = "general"
 MAX_TOPIC_CHARACTERS: Final = 200
-SIGILS: Final = "#@"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}\Z")
 _SUFFIX_DIGITS: Final = 8
 

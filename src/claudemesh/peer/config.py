@@ -10,7 +10,7 @@ import msgspec
 from claudemesh.crypto import primitives
 from claudemesh.crypto.primitives import BoxKey, SigningKey
 from claudemesh.errors import LocalError, UsageError
-from claudemesh.types import BoxId, BrokerId, Digest, MeshId, PeerId, UnixMillis, UserId
+from claudemesh.types import BoxId, BrokerId, MeshId, PeerId, UnixMillis, UserId
 
 Secret = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -106,10 +106,6 @@ class MeshKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     @property
     def broker_id(self) -> BrokerId:
         return BrokerId(self.broker.bk)
-
-    @property
-    def pinned_head(self) -> Digest:
-        return Digest(self.log.head)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -13,7 +13,6 @@ from claudemesh.protocol import limits
 from claudemesh.protocol.roster import Entry
 from claudemesh.types import PeerId, Priority, SessionId, UnixMillis
 
-Hex32 = Annotated[str, msgspec.Meta(min_length=64, max_length=64, pattern="^[0-9a-f]+$")]
 Hex16 = Annotated[str, msgspec.Meta(min_length=32, max_length=32, pattern="^[0-9a-f]+$")]
 Key = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 """A key that is looked up, never used as it is: its length bounds it, the look-up checks it."""
