@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from claudemesh.broker.acceptance import Acceptances
 from claudemesh.broker.announcing import Announcer, Change
@@ -35,19 +35,18 @@ from claudemesh.broker.server import Server
 from claudemesh.broker.shedding import Shedding
 from claudemesh.broker.store.base import Store
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.broker.tasks import Tasks
 from claudemesh.broker.tracing.parts import Parts
+from claudemesh.broker.upkeep import Upkeep
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import LocalError
 from claudemesh.listen import Listen
 from claudemesh.protocol import limits
 from claudemesh.transport import run as run_loop
 from claudemesh.transport.listener import Listener, ListenerLimits
-from claudemesh.types import BrokerId, UnixMillis
+from claudemesh.types import BrokerId
 
 __all__ = ["DEFAULT_PORT", "Broker", "Limits", "Listen", "Settings", "parse_database", "run"]
-
-CLEANING_INTERVAL_S: Final = 60.0
-_SWEEP_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,6 @@ class Broker:
         """The TCP port that is bound."""
         self._log = log
         self._shared = shared
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Future[None] | None = None
 
     @property
     def id(self) -> BrokerId:
@@ -99,6 +96,7 @@ class Broker:
         """
         if self._log is None:
             self._log = open_log(self.settings.log_level, self.settings.log_file)
+        self._tasks = Tasks(self._log)
         key = load_key(self.settings.key_path())
         metrics = Metrics()
         self._tracer = open_tracer(self.settings, metrics)
@@ -113,12 +111,12 @@ class Broker:
             await self._heart.join()
             self._build(key, self._log, metrics)
             if self._bus is None:
-                await self._restore_presence()
+                await self._upkeep.restore_presence()
             await self._listen()
             if self._bus is not None and self._cluster is not None:
                 await self._bus.open(self._cluster.receive)
         except BaseException:
-            await self._stop_tasks()
+            await self._tasks.stop()
             await self._close_store()
             await self._close_tracer()
             raise
@@ -137,7 +135,7 @@ class Broker:
         await self._members.audit_refusals()
         server.drain()
         await self._listener.close(timeout_s / 4)
-        await self._stop_tasks()
+        await self._tasks.stop()
         await self._close_store()
         await self._close_tracer()
         core.log.info("stopped")
@@ -159,30 +157,48 @@ class Broker:
 
     async def wait_failed(self) -> None:
         """Return never, or raise what ended one of the broker's own tasks."""
-        if self._failed is None:
-            self._failed = asyncio.get_running_loop().create_future()
-        await self._failed
+        await self._tasks.wait_failed()
 
     def _build(self, key: SigningKey, log: Log, metrics: Metrics) -> None:
+        shedding = Shedding(self.settings.limits.answer_within_ms)
+        core = self._core = self._build_core(key, log, metrics, shedding)
+        self._members = self._parts.of(Members)(core)
+        self._http = Http(core, self._bus)
+        self._server = Server(core, self._members, self._http, lambda: self._origins)
+        self._listener = Listener(self._server, _listener_limits(core.grants, self.settings))
+        self._upkeep = Upkeep(core, self._listener, self._server, self._http, self._members)
+        for work in (
+            core.exchange.commit_forever,
+            shedding.watch_forever,
+            core.leasing.retry_forever,
+            core.leasing.wait_for_due,
+            core.leasing.expire_forever,
+            self._upkeep.sweep_forever,
+            self._upkeep.clean_forever,
+        ):
+            core.spawn(work())
+        self._cluster = self._join_others()
+        if self._cluster is not None or not isinstance(self._store, SqliteStore):
+            core.spawn(self._heart.beat_forever(self._on_death, self._on_burial))
+
+    def _build_core(self, key: SigningKey, log: Log, metrics: Metrics, shedding: Shedding) -> Core:
         grants, broker, alone, of = self.settings.limits, BrokerId(key.public), self._bus is None, self._parts.of
-        clock = unix_millis if alone else self._heart.clock
-        directory, hints = Directory(self._store), self._hints
+        clock, spawn = unix_millis if alone else self._heart.clock, self._tasks.spawn
+        directory, hints, creation = Directory(self._store), self._hints, self.settings.mesh_creation
 
         def notice(event: str) -> Any:
             return undelivered_notice(key, clock, event)
 
         announcer = Announcer(key, clock, grants, self._changed, alone=alone)
         following = None if alone else Following(self._store, directory, announcer, key, clock, grants)
-        leasing = of(Leasing)(self._store, directory, grants, metrics, clock, self._spawn, notice, hints)
+        leasing = of(Leasing)(self._store, directory, grants, metrics, clock, spawn, notice, hints)
         acceptances = Acceptances(key, clock)
-        shedding = Shedding(grants.answer_within_ms)
         commits = of(Commits)(self._store, leasing, acceptances, grants, metrics, clock, shedding, following, notice)
         exchange = Exchange(commits, leasing, acceptances, grants, metrics, clock, broker, shedding)
-        creation = self.settings.mesh_creation
         ordering = of(Ordering)(
             self._store, directory, key, creation, grants, metrics, clock, announcer, following, hints
         )
-        self._core = Core(
+        return Core(
             key=key,
             grants=grants,
             store=self._store,
@@ -195,33 +211,17 @@ class Broker:
             metrics=metrics,
             log=log,
             clock=clock,
-            spawn=self._spawn,
+            spawn=spawn,
             heart=self._heart,
             hints=hints,
             following=following,
         )
-        self._members = of(Members)(self._core)
-        self._http = Http(self._core, self._bus)
-        self._server = Server(self._core, self._members, self._http, lambda: self._origins)
-        for work in (
-            exchange.commit_forever,
-            shedding.watch_forever,
-            leasing.retry_forever,
-            leasing.wait_for_due,
-            leasing.expire_forever,
-            self._sweep_forever,
-            self._clean_forever,
-        ):
-            self._spawn(work())
-        self._cluster = self._join_others(following)
-        if self._cluster is not None or not isinstance(self._store, SqliteStore):
-            self._spawn(self._heart.beat_forever(self._on_death, self._on_burial))
 
-    def _join_others(self, following: Following | None) -> Cluster | None:
+    def _join_others(self) -> Cluster | None:
         """What is there only where there are other nodes."""
+        core, following = self._core, self._core.following
         if following is None or self._bus is None:
             return None
-        core = self._core
         core.directory.revalidate = following.refresh
         cluster = Cluster(
             core.store,
@@ -236,7 +236,7 @@ class Broker:
             core.spawn,
             core.log,
         )
-        self._spawn(cluster.poll_forever())
+        core.spawn(cluster.poll_forever())
         return cluster
 
     async def _on_death(self) -> None:
@@ -249,21 +249,6 @@ class Broker:
             self._cluster.look_soon()
 
     async def _listen(self) -> None:
-        grants = self._core.grants
-        self._listener = Listener(
-            self._server,
-            ListenerLimits(
-                half_open=grants.half_open_links,
-                half_open_per_address=grants.half_open_links_per_address,
-                unauthenticated_bytes=grants.unauthenticated_bytes,
-                handshake_timeout_s=grants.handshake_timeout_ms / 1_000,
-                frame_bytes=limits.MAX_FRAME_BYTES,
-                buffered_bytes=grants.buffered_bytes_max,
-                held_bytes=grants.held_bytes,
-                links=grants.links,
-                trust_forwarded_for=self.settings.trust_forwarded_for,
-            ),
-        )
         self._origins = Origins(self.settings, None)
         if self.settings.listen is not None:
             self.port = await self._listener.listen(self.settings.listen.host, self.settings.listen.port)
@@ -271,68 +256,22 @@ class Broker:
         if self.settings.unix is not None:
             await self._listener.listen_unix(self.settings.unix)
 
-    async def _restore_presence(self) -> None:
-        """Who was connected when the broker stopped may come back without joining anew."""
-        now, grants = unix_millis(), self._core.grants
-        for row in await self._store.expire_presence(UnixMillis(now + 1)):
-            if now - row.last_seen <= grants.presence_lease_ms + grants.rejoin_grace_ms:
-                self._core.presence.restore(row.mesh, row.peer, row.last_seen, now)
-
     def _changed(self, change: Change) -> None:
         self._members.changed(change)
 
-    async def _sweep_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            self._listener.sweep()
-            self._server.sweep()
-            self._http.half_open = self._listener.half_open
-            try:
-                await self._members.sweep()
-                await self._core.ordering.settle_doubts()
-            except LocalError:
-                self._core.metrics.store_failures += 1
 
-    async def _clean_forever(self) -> None:
-        """Delete what has no use any more: expired attestations, logs that never became ours."""
-        while True:
-            await asyncio.sleep(CLEANING_INTERVAL_S)
-            now, core = self._core.clock(), self._core
-            core.presence.forget_all_but({mesh.id for mesh in core.directory.loaded()})
-            try:
-                await self._store.expire_attestations(now)
-                before = UnixMillis(now - core.grants.unserved_lifetime_ms)
-                for row in await self._store.meshes():
-                    mesh = core.directory.cached(row.mesh)
-                    if row.served or row.created_at >= before or (mesh and mesh.used):
-                        continue
-                    core.directory.forget(row.mesh)
-                    await self._store.delete_mesh(row.mesh, unserved_before=before)
-            except LocalError:
-                core.metrics.store_failures += 1
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None:
-            return
-        error = task.exception()
-        if error is not None and self._log is not None:
-            self._log.failure("task_failed", error)
-        if self._failed is None:
-            self._failed = asyncio.get_running_loop().create_future()
-        if not self._failed.done() and error is not None:
-            self._failed.set_exception(error)
-
-    async def _stop_tasks(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _listener_limits(grants: Limits, settings: Settings) -> ListenerLimits:
+    return ListenerLimits(
+        half_open=grants.half_open_links,
+        half_open_per_address=grants.half_open_links_per_address,
+        unauthenticated_bytes=grants.unauthenticated_bytes,
+        handshake_timeout_s=grants.handshake_timeout_ms / 1_000,
+        frame_bytes=limits.MAX_FRAME_BYTES,
+        buffered_bytes=grants.buffered_bytes_max,
+        held_bytes=grants.held_bytes,
+        links=grants.links,
+        trust_forwarded_for=settings.trust_forwarded_for,
+    )
 
 
 def run(settings: Settings, started: Callable[[Broker], None] = lambda _: None) -> None:
