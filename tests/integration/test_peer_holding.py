@@ -13,7 +13,8 @@ from claudemesh import Peer, Stage
 from claudemesh.broker.app import Listen
 from claudemesh.errors import AddressError, LocalError, UsageError
 from claudemesh.peer import Received, Submitted
-from claudemesh.peer.correspondence import Correspondent, PeerSession
+from claudemesh.peer.correspondence import Correspondent
+from claudemesh.peer.peer_session import PeerSession
 from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.loops import Budgets
 from claudemesh.types import MessageId

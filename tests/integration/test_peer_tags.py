@@ -7,7 +7,7 @@ import pytest
 
 from claudemesh.errors import AddressError, UsageError
 from claudemesh.peer import Peer
-from claudemesh.peer.correspondence import PeerSession
+from claudemesh.peer.peer_session import PeerSession
 from tests.teams import eventually, team
 
 

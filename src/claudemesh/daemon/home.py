@@ -14,10 +14,11 @@ from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.errors import AddressError, ClaudemeshError, Unreachable, UsageError
 from claudemesh.peer import Peer, Recovered, Runtime, contents, founding, recovering
 from claudemesh.peer.config import Config, MeshKeys
-from claudemesh.peer.correspondence import Correspondent, PeerSession
+from claudemesh.peer.correspondence import Correspondent
 from claudemesh.peer.founding import Founded, Surroundings
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
+from claudemesh.peer.peer_session import PeerSession
 from claudemesh.types import MeshId
 
 FIRST_LINK_TIMEOUT_S: Final = 10.0

@@ -12,7 +12,8 @@ from claudemesh.daemon.schema.base import Done
 from claudemesh.daemon.trust import trust_of
 from claudemesh.errors import UsageError
 from claudemesh.peer import Peer, Received, Stage, events
-from claudemesh.peer.correspondence import Correspondent, PeerSession
+from claudemesh.peer.correspondence import Correspondent
+from claudemesh.peer.peer_session import PeerSession
 
 READ_BATCH: Final = 200
 

@@ -1,40 +1,22 @@
 """Sending, asking and receiving: what the peer as such can do, and each of its sessions (docs/sdk.md)."""
 
-import contextlib
-from collections.abc import AsyncIterator, Iterable
-from typing import NamedTuple
+from collections.abc import AsyncIterator
 
-from claudemesh.errors import AddressError, Unreachable, UsageError
-from claudemesh.peer import contents, listing, sealing, tagging
+from claudemesh.errors import AddressError, Unreachable
+from claudemesh.peer import contents, listing, tagging
 from claudemesh.peer.addressing import Target
 from claudemesh.peer.assembly import Parts
+from claudemesh.peer.composing import Composed, compose
 from claudemesh.peer.credentials import require_no_credentials
 from claudemesh.peer.journal import posts
 from claudemesh.peer.journal.outbox import Draft
-from claudemesh.peer.journal.posts import PostDraft
-from claudemesh.peer.offering import OfferBook
 from claudemesh.peer.reading import Reader
 from claudemesh.peer.tagging import Reach
 from claudemesh.peer.views import Reached, Received, Submitted
-from claudemesh.protocol import chains, limits
-from claudemesh.protocol.chains import Cause, Chain
+from claudemesh.protocol import chains
+from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.delivery import Stage
-from claudemesh.protocol.messages import Status
-from claudemesh.types import ChannelId, Intent, MessageId, PeerId, Priority, SessionId, UnixMillis
-
-
-class _Composed(NamedTuple):
-    """A text with everything but its recipients."""
-
-    id: MessageId
-    body: bytes
-    at: UnixMillis
-    priority: Priority
-    intent: Intent | None
-    reply_to: MessageId | None
-    not_before: UnixMillis | None
-    expires_at: UnixMillis | None
-    chain: Chain | None = None
+from claudemesh.types import ChannelId, Intent, MessageId, Priority, SessionId
 
 
 class Correspondent:
@@ -88,7 +70,17 @@ class Correspondent:
                 was sent.
         """
         self._parts.membership.require_unfrozen()
-        message = self._compose(text, priority, intent, reply_to, expires_in_ms, deliver_in_ms, id)
+        message = compose(
+            self._parts.runtime,
+            text,
+            id=id,
+            session=self._session,
+            priority=priority,
+            intent=intent,
+            reply_to=reply_to,
+            deliver_in_ms=deliver_in_ms,
+            expires_in_ms=expires_in_ms,
+        )
         self._parts.holding.require_may_send(self._session, by_person=by_person)
         if not allow_secret and (allow_secret is False or self._checks_texts):
             await require_no_credentials(text)
@@ -176,7 +168,7 @@ class Correspondent:
         if stage in (Stage.OFFERED, Stage.READ):
             self._saw(message)
 
-    async def _chain(self, to: str | Received, message: _Composed, *, by_agent: bool) -> Chain | None:
+    async def _chain(self, to: str | Received, message: Composed, *, by_agent: bool) -> Chain | None:
         """Where a message that no person writes stands in its conversation."""
         if isinstance(to, Received):
             return chains.answer(to.cause)
@@ -191,36 +183,12 @@ class Correspondent:
     def _saw(self, message: Received) -> None:
         """Whoever speaks here was shown a message."""
 
-    def _compose(
-        self,
-        text: str,
-        priority: Priority,
-        intent: Intent | None,
-        reply_to: MessageId | None,
-        expires_in_ms: int | None,
-        deliver_in_ms: int | None,
-        message_id: MessageId | None,
-    ) -> _Composed:
-        body = text.encode()
-        sealing.check_body(body)
-        now = self._parts.runtime.now()
-        return _Composed(
-            message_id or MessageId(self._parts.runtime.entropy(16).hex()),
-            body,
-            now,
-            priority,
-            intent,
-            reply_to,
-            _in(now, deliver_in_ms),
-            _in(now, expires_in_ms),
-        )
-
-    async def _send(self, message: _Composed, target: Target) -> Submitted:
+    async def _send(self, message: Composed, target: Target) -> Submitted:
         """Queue a copy for each peer."""
-        await self._enqueue([self._draft(message, message.id, peer, target.session) for peer in target.peers])
+        await self._enqueue([message.draft(peer, target.session) for peer in target.peers])
         return Submitted(message.id, target.peers, Stage.QUEUED)
 
-    async def _send_tagged(self, address: str, message: _Composed, reach: Reach) -> Submitted:
+    async def _send_tagged(self, address: str, message: Composed, reach: Reach) -> Submitted:
         """Queue a copy for one session that carries a tag, or for each."""
         parts = self._parts
         await listing.refresh_presence(parts)
@@ -239,28 +207,15 @@ class Correspondent:
             )
             for index, one in enumerate(found)
         )
-        await self._enqueue([self._draft(message, one.id, one.peer, one.session) for one in reached])
+        await self._enqueue([message._replace(id=one.id).draft(one.peer, one.session) for one in reached])
         return Submitted(message.id, tuple(dict.fromkeys(one.peer for one in reached)), Stage.QUEUED, reached=reached)
 
-    async def _post(self, channel: ChannelId, message: _Composed) -> Submitted:
+    async def _post(self, channel: ChannelId, message: Composed) -> Submitted:
         """Queue one post for a whole channel."""
         parts, roster = self._parts, self._parts.membership.roster
         if not roster.was_in_channel_at(parts.keyring.member, channel, roster.seq):
             raise AddressError("not_joined", parts.channels.directory.address_of(channel))
-        draft = PostDraft(
-            message_id=message.id,
-            channel=channel,
-            content_type=contents.TEXT,
-            body=message.body,
-            created_at=message.at,
-            priority=message.priority,
-            intent=message.intent,
-            reply_to=message.reply_to,
-            session=self._session,
-            not_before=message.not_before,
-            expires_at=message.expires_at,
-            chain=message.chain,
-        )
+        draft = message.post(channel)
         parts.holding.note_sent(message.id, message.chain, (), self._session)
         await parts.journal.write(lambda connection: posts.enqueue(connection, parts.mesh, draft))
         parts.channels.posting.wake()
@@ -277,23 +232,6 @@ class Correspondent:
         if any(draft.expires_at is not None for draft in drafts):
             parts.expirer.wake()
 
-    def _draft(self, message: _Composed, message_id: MessageId, peer: PeerId, peer_session: SessionId | None) -> Draft:
-        return Draft(
-            message_id=message_id,
-            peer=peer,
-            content_type=contents.TEXT,
-            body=message.body,
-            created_at=message.at,
-            priority=message.priority,
-            intent=message.intent,
-            reply_to=message.reply_to,
-            peer_session=peer_session,
-            session=self._session,
-            not_before=message.not_before,
-            expires_at=message.expires_at,
-            chain=message.chain,
-        )
-
     def _reply_target(self, message: Received) -> Target:
         """The session that sent a message, where its peer has named it; else its peer."""
         if not self._parts.membership.roster.is_active(message.sender_id):
@@ -301,83 +239,3 @@ class Correspondent:
         known = self._parts.names.known_peer(message.sender_id)
         named = any(session.id == message.sender_session for session in known.sessions)
         return Target((message.sender_id,), message.sender_session if named else None)
-
-
-class PeerSession(Correspondent):
-    """A session of this peer, with keys of its own: one for each agent that runs under it."""
-
-    def __init__(self, parts: Parts, session: SessionId, label: str) -> None:
-        super().__init__(parts, session)
-        self.id = session
-        self.label = label
-        self._cause: Cause | None = None
-        self.offers = OfferBook(parts, session, self._reader.show)
-        """What was put before the agent that speaks as this session."""
-
-    async def messages(self) -> AsyncIterator[Received]:
-        """As of any reader; what it yields counts as shown."""
-        async with contextlib.aclosing(self._reader.messages()) as messages:
-            async for message in messages:
-                self.shown(message)
-                yield message
-
-    def shown(self, *messages: Received) -> None:
-        """These were put before the agent: what it writes from now on continues the deepest conversation among them."""
-        causes = [message.cause for message in messages]
-        self._cause = chains.deepest(causes if self._cause is None else [self._cause, *causes])
-
-    def begin_turn(self) -> None:
-        """The agent's own user spoke to it: what it writes from now on is because of that."""
-        self._cause = None
-
-    def _unprompted_chain(self, message_id: MessageId) -> Chain | None:
-        return chains.begin(message_id) if self._cause is None else chains.answer(self._cause)
-
-    def _saw(self, message: Received) -> None:
-        self.shown(message)
-
-    async def set_status(self, status: Status) -> None:
-        """Say in presence whether the session is `idle`, `busy` or `away`; a tag reaches idle sessions first."""
-        session = self._parts.sessions.get(self.id)
-        if session is not None and session.status != status:
-            session.status = status
-            await self._parts.uplink.set_status(self.id, status)
-
-    def describe(
-        self, *, reach: str | None = None, about: str | None = None, tags: Iterable[str] | None = None
-    ) -> None:
-        """Tell the other peers how a message reaches this session, what it works at, and what it is good for.
-
-        Args:
-            reach: `wakeable`, `tool`, `turn` or `asked`; None leaves it as it is, as with the others.
-            about: One line of up to 120 characters.
-            tags: Up to 16 of the form `key=value`.
-
-        Raises:
-            UsageError: One of them cannot be told; nothing changed.
-        """
-        session = self._parts.sessions.get(self.id)
-        if session is None:
-            return
-        told = (
-            session.reach if reach is None else reach,
-            session.about if about is None else contents.require_about(about),
-            session.tags if tags is None else contents.require_tags(tags),
-        )
-        if told != (session.reach, session.about, session.tags):
-            session.reach, session.about, session.tags = told
-            self._parts.names.announce()
-
-    async def close(self) -> None:
-        """End the session: it leaves presence, and its keys are forgotten."""
-        self._parts.sessions.close(self.id)
-        self._parts.names.announce()
-        await self._parts.uplink.end_session(self.id)
-
-
-def _in(now: UnixMillis, delay_ms: int | None) -> UnixMillis | None:
-    if delay_ms is None:
-        return None
-    if not 0 < delay_ms <= limits.QUEUE_LIFETIME_MS:
-        raise UsageError("usage", "a message waits or lasts for more than 0 and at most 14 days")
-    return UnixMillis(now + delay_ms)

@@ -11,7 +11,6 @@ from claudemesh import transport
 from claudemesh.errors import Unreachable
 from claudemesh.peer import contents, listing
 from claudemesh.peer.assembly import assemble
-from claudemesh.peer.correspondence import PeerSession
 from claudemesh.peer.events import Event
 from claudemesh.peer.guardian import Guardian
 from claudemesh.peer.journal import Journal, inbox, offers, timeline
@@ -21,6 +20,7 @@ from claudemesh.peer.journal.offers import OfferRow
 from claudemesh.peer.journal.timeline import Evidence
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Connect
+from claudemesh.peer.peer_session import PeerSession
 from claudemesh.peer.restricted import RestrictedSession, open_restricted
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Session

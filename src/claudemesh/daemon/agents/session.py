@@ -13,9 +13,9 @@ from claudemesh.daemon.agents.news import News, Waiting
 from claudemesh.daemon.agents.taking import Face, Place, Request, Taken, take_one, take_waiting
 from claudemesh.errors import AddressError, ClaudemeshError, UsageError
 from claudemesh.peer import Peer
-from claudemesh.peer.correspondence import PeerSession
 from claudemesh.peer.credentials import require_no_credentials
 from claudemesh.peer.journal.offers import IN_DOUBT, OfferRow, Told, Wanted
+from claudemesh.peer.peer_session import PeerSession
 from claudemesh.protocol.messages import Status
 from claudemesh.types import MeshId
 

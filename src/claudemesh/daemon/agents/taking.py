@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 from claudemesh.daemon.agents.composing import Piece, closing, fit, room_for_blocks, units, view_of
 from claudemesh.errors import AddressError
 from claudemesh.peer import Peer, Received
-from claudemesh.peer.correspondence import PeerSession
 from claudemesh.peer.journal.offers import OfferDraft, Offerer, OfferRow, Wanted
+from claudemesh.peer.peer_session import PeerSession
 from claudemesh.types import SessionId
 
 _BETWEEN: Final = "\n\n"
