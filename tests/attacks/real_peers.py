@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from claudemesh import transport
-from claudemesh.peer import Peer, Runtime, Tempo, founding
-from claudemesh.peer.founding import Surroundings
+from claudemesh.peer import Peer, Runtime, Tempo, founding, joining
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
+from claudemesh.peer.surroundings import Surroundings
 
 TEMPO: Final = Tempo(
     request_timeout_ms=3_000,
@@ -40,7 +40,7 @@ async def create_mesh(
 async def join(directory: Path, link: str, runtime: Runtime, *, name: str, device: str = "desk") -> None:
     """Join a mesh by a link."""
     async with _around(directory, runtime) as around:
-        await founding.join(around, link, name=name, device=device)
+        await joining.join(around, link, name=name, device=device)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.peer import batch, settling
 from claudemesh.peer.batch import Notice
 from claudemesh.peer.cards import CardDirectory
-from claudemesh.peer.founding import _Joining
+from claudemesh.peer.joining import _Joining
 from claudemesh.peer.journal import membership as journal_membership
 from claudemesh.peer.receiving import Inspector
 from claudemesh.peer.settling import Acceptance

@@ -9,11 +9,11 @@ from typing import Any
 
 from claudemesh import transport
 from claudemesh.peer import founding
-from claudemesh.peer.founding import Surroundings
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.peer import Peer
 from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.surroundings import Surroundings
 from tests.bench import processes
 from tests.bench.peers_process import directory_of
 from tests.bench.report import Figure

@@ -17,12 +17,12 @@ from typing import Any
 
 from claudemesh import transport
 from claudemesh.errors import Refused
-from claudemesh.peer import founding
-from claudemesh.peer.founding import Surroundings
+from claudemesh.peer import joining
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.peer import Peer
 from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.surroundings import Surroundings
 from claudemesh.types import PeerId
 
 TEXT = "x" * 300
@@ -55,7 +55,7 @@ async def join(directory: Path, index: int, link: str) -> None:
             around = Surroundings(keystore, journal, transport.connect, Runtime())
             for attempt in range(_CAS_RETRIES):
                 try:
-                    await founding.join(around, link, name=f"peer{index}", device="bench")
+                    await joining.join(around, link, name=f"peer{index}", device="bench")
                     return
                 except Refused:
                     if attempt == _CAS_RETRIES - 1:

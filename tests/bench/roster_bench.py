@@ -14,16 +14,16 @@ import uvloop
 from claudemesh import transport
 from claudemesh.crypto.invite import parse_link
 from claudemesh.crypto.primitives import box_key, box_once
-from claudemesh.peer import founding
+from claudemesh.peer import joining
 from claudemesh.peer.config import LogPin
 from claudemesh.peer.events import Hub
-from claudemesh.peer.founding import Surroundings
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.line import Line, dial
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.peer import Peer
 from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.surroundings import Surroundings
 from claudemesh.protocol.delivery import Stage
 from claudemesh.protocol.link import LinkHolder
 from claudemesh.protocol.messages import Append, Appended, Log, Sync
@@ -96,7 +96,7 @@ async def _joins() -> dict[str, Figure]:
 async def _rotations(directory: Path, mesh: BenchMesh, line: Line, url: str) -> list[tuple[float, float]]:
     """Milliseconds to replace the secret that all members share, for each newcomer; and to seal as many boxes."""
     async with _surroundings(directory) as around:
-        joined = await founding.join(around, mesh.link(url), name="rotator", device="bench")
+        joined = await joining.join(around, mesh.link(url), name="rotator", device="bench")
         async with Peer(around.keystore, around.journal, joined.mesh) as peer:
             await peer.wait_connected()
             news = await line.request(Sync(rid=0, seq=mesh.roster.seq + 1), Log)
@@ -137,7 +137,7 @@ async def _join(directory: Path, link: str, owner: PeerId) -> tuple[float, float
     """Milliseconds until admitted, and until the broker has signed that it accepted the first message."""
     started = time.perf_counter()
     async with _surroundings(directory) as around:
-        joined = await founding.join(around, link, name="newcomer", device="bench")
+        joined = await joining.join(around, link, name="newcomer", device="bench")
         admitted = time.perf_counter()
         async with Peer(around.keystore, around.journal, joined.mesh) as peer:
             sent = await peer.send(owner, TEXT)
@@ -237,7 +237,7 @@ async def _append(site: Site, name: str) -> None:
 async def _follower(stack: AsyncExitStack, site: Site) -> tuple[Peer, Surroundings]:
     """A peer that has joined, and has told everybody its name."""
     around = await stack.enter_async_context(_surroundings(site.path / "follower"))
-    joined = await founding.join(around, site.link, name="follower", device="bench")
+    joined = await joining.join(around, site.link, name="follower", device="bench")
     peer = await stack.enter_async_context(Peer(around.keystore, around.journal, joined.mesh))
     news = await site.line.request(Sync(rid=0, seq=site.mesh.roster.seq + 1), Log)
     site.mesh.roster.apply(news.entries[0])

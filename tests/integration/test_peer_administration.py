@@ -7,7 +7,7 @@ import pytest
 
 import claudemesh
 from claudemesh import Peer
-from claudemesh.errors import AddressError, RosterRefused, UsageError
+from claudemesh.errors import AddressError, LinkRefused, RosterRefused, UsageError
 from claudemesh.peer.keystore import Keystore
 from tests.brokers import serving
 from tests.faults.peers import Homes, enrol, knows, next_message, opened
@@ -222,7 +222,7 @@ async def test_printed_words_throw_out_the_thief_the_admins_and_the_invites(tmp_
         assert set(recovered.removed) == {stolen, adam}
         assert recovered.invites == (invite,)
         assert recovered.former is None
-        with pytest.raises(claudemesh.peer.founding.LinkRefused, match="invite_revoked"):
+        with pytest.raises(LinkRefused, match="invite_revoked"):
             await claudemesh.join(link, name="eve", device="box", config_dir=tmp_path / "eve")
         async with opened(tmp_path / "new") as alice, opened(homes.bob) as member:
             await knows(alice, "bob.box")

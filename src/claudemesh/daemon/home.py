@@ -12,13 +12,14 @@ from claudemesh import transport
 from claudemesh.crypto.invite import parse_link
 from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.errors import AddressError, ClaudemeshError, Unreachable, UsageError
-from claudemesh.peer import Peer, Recovered, Runtime, contents, founding, recovering
+from claudemesh.peer import Peer, Recovered, Runtime, contents, founding, joining, recovering
 from claudemesh.peer.config import Config, MeshKeys
 from claudemesh.peer.correspondence import Correspondent
-from claudemesh.peer.founding import Founded, Surroundings
+from claudemesh.peer.founding import Founded
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.peer_session import PeerSession
+from claudemesh.peer.surroundings import Surroundings
 from claudemesh.types import MeshId
 
 FIRST_LINK_TIMEOUT_S: Final = 10.0
@@ -106,10 +107,10 @@ class Home:
         return await self._open_linked(founded.mesh), founded
 
     async def join(self, link: str, alias: str, name: str, device: str, say: Say) -> Peer:
-        """Join by a link; raises as `founding.join`."""
+        """Join by a link; raises as `joining.join`."""
         name, device = self._labels(name or contents.as_label(parse_link(link).joiner_label), device)
         wanted = contents.require_name(alias, "an alias") if alias else None
-        joined = await founding.join(self._around(), link, name=name, device=device, alias=wanted, progress=say)
+        joined = await joining.join(self._around(), link, name=name, device=device, alias=wanted, progress=say)
         return await self._open_linked(joined.mesh)
 
     async def recover(

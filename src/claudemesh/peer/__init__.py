@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from claudemesh import transport
-from claudemesh.peer import founding, recovering
-from claudemesh.peer.founding import Founded, Joined, Surroundings
+from claudemesh.peer import founding, joining, recovering
+from claudemesh.peer.founding import Founded
+from claudemesh.peer.joining import Joined
 from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
 from claudemesh.peer.peer import Peer
 from claudemesh.peer.recovering import Recovered
 from claudemesh.peer.runtime import Runtime, Tempo
+from claudemesh.peer.surroundings import Surroundings
 from claudemesh.peer.views import Received, Submitted
 from claudemesh.protocol.delivery import Stage
 
@@ -42,11 +44,11 @@ async def create_mesh(
 async def join(
     link: str, *, name: str = "", device: str, alias: str | None = None, config_dir: Path | str | None = None
 ) -> Joined:
-    """Join the mesh of an invite link, with nobody else online; raises as `founding.join`."""
+    """Join the mesh of an invite link, with nobody else online; raises as `joining.join`."""
     with _open(config_dir) as keystore:
         async with Journal(keystore.journal_path) as journal:
             around = Surroundings(keystore, journal, transport.connect, Runtime())
-            return await founding.join(around, link, name=name, device=device, alias=alias)
+            return await joining.join(around, link, name=name, device=device, alias=alias)
 
 
 async def recover(

@@ -15,11 +15,11 @@ from claudemesh.errors import HandshakeRefused, Refused, RosterRefused, UsageErr
 from claudemesh.peer import contents, rulings
 from claudemesh.peer.config import BrokerAddress, LogPin, MeshKeys, make_peer
 from claudemesh.peer.events import Hub
-from claudemesh.peer.founding import Progress, Surroundings
 from claudemesh.peer.journal import names as name_rows
 from claudemesh.peer.line import Line, dial
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.recovery import read_recovery, recovery_key
+from claudemesh.peer.surroundings import Progress, Surroundings
 from claudemesh.protocol.link import LinkHolder
 from claudemesh.protocol.messages import Log, Sync
 from claudemesh.protocol.roster import entry_digest
