@@ -8,8 +8,6 @@ import sqlite3
 from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
-import msgspec
-
 from claudemesh.crypto import statements
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
@@ -21,6 +19,7 @@ from claudemesh.peer.journal import Journal, branches, membership
 from claudemesh.peer.journal.membership import Freeze
 from claudemesh.peer.line import Line
 from claudemesh.peer.runtime import Runtime
+from claudemesh.peer.uploading import upload_chunks
 from claudemesh.peer.verifying import verify_ahead
 from claudemesh.protocol import heads, limits
 from claudemesh.protocol.heads import Gossip, SignedHead, Standing
@@ -374,18 +373,3 @@ class Membership:
 
     def _retry_s(self) -> float:
         return self._runtime.tempo.withheld_window_ms / limits.WITHHELD_RETRIES / 1000
-
-
-def upload_chunks(entries: list[Entry]) -> list[list[Entry]]:
-    """Split entries into frames of at most `MAX_ENTRIES_PER_FRAME` entries and half of `MAX_UPLOAD_FRAME_BYTES`."""
-    chunks: list[list[Entry]] = []
-    size = 0
-    for entry in entries:
-        length = len(msgspec.json.encode(entry)) + 1
-        full = not chunks or len(chunks[-1]) >= limits.MAX_ENTRIES_PER_FRAME
-        if full or size + length > limits.MAX_UPLOAD_FRAME_BYTES // 2:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(entry)
-        size += length
-    return chunks

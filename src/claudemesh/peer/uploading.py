@@ -1,12 +1,14 @@
-"""Handing a whole roster to a broker that does not hold it: a new mesh, a move, a broker that lost everything."""
+"""Handing a roster to a broker that does not hold it, or has lost its end: a new mesh, a move, a store that is gone."""
 
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from claudemesh.errors import Refused
 from claudemesh.peer.line import Connect, Line, dial
-from claudemesh.peer.membership import upload_chunks
 from claudemesh.peer.runtime import Runtime
+from claudemesh.protocol import limits
 from claudemesh.protocol.link import Founder
 from claudemesh.protocol.messages import Append, Appended
 from claudemesh.protocol.roster import Entry
@@ -45,6 +47,21 @@ async def upload_log(connect: Connect, url: str, broker: BrokerId, entries: Sequ
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         await line.close()
+
+
+def upload_chunks(entries: list[Entry]) -> list[list[Entry]]:
+    """Split entries into frames of at most `MAX_ENTRIES_PER_FRAME` entries and half of `MAX_UPLOAD_FRAME_BYTES`."""
+    chunks: list[list[Entry]] = []
+    size = 0
+    for entry in entries:
+        length = len(msgspec.json.encode(entry)) + 1
+        full = not chunks or len(chunks[-1]) >= limits.MAX_ENTRIES_PER_FRAME
+        if full or size + length > limits.MAX_UPLOAD_FRAME_BYTES // 2:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(entry)
+        size += length
+    return chunks
 
 
 async def _append(line: Line, chunk: list[Entry]) -> None:
