@@ -6,14 +6,13 @@ found again in the journal.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from claudemesh.crypto.statements import Statement
-from claudemesh.errors import ClaudemeshError, Refused, RosterConflict, Unreachable
+from claudemesh.errors import ClaudemeshError, Refused, Unreachable
 from claudemesh.peer import events
 from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.cards import CardDirectory
@@ -27,11 +26,12 @@ from claudemesh.peer.membership import Membership
 from claudemesh.peer.outgoing import Outgoing
 from claudemesh.peer.posting import Posting
 from claudemesh.peer.presence import PresenceView
+from claudemesh.peer.redialling import redial_after_ms
+from claudemesh.peer.roster_news import RosterNews
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Sessions
 from claudemesh.peer.settling import is_about_posts, is_about_sends, open_acceptance
 from claudemesh.peer.uploading import upload_log
-from claudemesh.protocol import limits
 from claudemesh.protocol.link import Member, Opened
 from claudemesh.protocol.messages import (
     Accepted,
@@ -49,9 +49,6 @@ from claudemesh.types import BrokerId, Digest, SessionId
 
 _log = logging.getLogger(__name__)
 
-MAX_NEWS: Final = 1_024
-"""Announcements that wait to be applied; what is beyond that is fetched by a sync instead."""
-FIRST_LOG_TIMEOUT_S: Final = 10.0
 CLOCK_WATCH_S: Final = 1.0
 MOVE_GRACE_S: Final = 35.0
 """How long to stay with a broker that the mesh has left, while it hands out what it holds."""
@@ -104,8 +101,7 @@ class Uplink:
         self._line: Line | None = None
         self._ready = asyncio.Event()
         self._retry_now = asyncio.Event()
-        self._news: deque[Log | Statement] = deque()
-        self._news_arrived = asyncio.Event()
+        self._news = RosterNews(membership)
         self._moved = asyncio.Event()
         self.down: events.LinkDown | None = None
         """Why there is no link, while there is none."""
@@ -171,7 +167,7 @@ class Uplink:
         while True:
             was_ready, error = await self._isolated_link()
             attempt = 0 if was_ready else attempt + 1
-            retry_ms = self._retry_in_ms(attempt, error)
+            retry_ms = redial_after_ms(attempt, error, self._runtime)
             code, detail = (error.code, error.detail) if isinstance(error, ClaudemeshError) else ("internal", "")
             self.down = events.LinkDown(code, detail, retry_ms)
             self._hub.publish(self.down)
@@ -245,7 +241,7 @@ class Uplink:
         return line, opened
 
     async def _serve(self, line: Line, opened: Opened) -> None:
-        self._news.clear()
+        self._news.begin_link()
         self._cards.begin_link()
         self._incoming.begin_link(line.broker)
         self._outgoing.begin_link(line.broker)
@@ -253,10 +249,10 @@ class Uplink:
         self._attesting.begin_link()
         async with asyncio.TaskGroup() as group:
             group.create_task(line.run(lambda message: self._handle(line, message)))
-            await self._first_sync(line)
+            await self._news.sync(line)
             await self.hooks.opened(opened, line.broker)
             await self._introduce(line)
-            group.create_task(self._follow(line))
+            group.create_task(self._news.follow(line, self._outgoing.wake))
             group.create_task(self._incoming.run(line))
             group.create_task(self._outgoing.run(line))
             group.create_task(self.hooks.serve(line))
@@ -267,17 +263,6 @@ class Uplink:
             self._hub.publish(events.LinkUp(self.url, opened.queued))
             if line.broker != self.broker:
                 self._moved.set()
-
-    async def _first_sync(self, line: Line) -> None:
-        """The broker sends the roster's suffix after the hello; whatever it leaves open is asked for."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LOG_TIMEOUT_S):
-                while not self._news:
-                    self._news_arrived.clear()
-                    await self._news_arrived.wait()
-        if not await self._take_news():
-            with suppress(RosterConflict):
-                await self._membership.catch_up(line)
 
     async def _introduce(self, line: Line) -> None:
         """Publish what the others need to know of this peer: its card, and the sessions under it."""
@@ -309,9 +294,9 @@ class Uplink:
             case RefusedMessage(id=str()):
                 self._posting.take_refused(message)
             case Log():
-                self._add_news(message)
+                self._news.add(message)
             case Pong(sth=Statement() as head):
-                self._add_news(head)
+                self._news.add(head)
             case Sys(st=statement):
                 self._presence.take_sys(statement, line.broker)
             case _:
@@ -324,33 +309,6 @@ class Uplink:
             self._outgoing.take_accepted(answer)
         if is_about_posts(answer):
             self._posting.take_accepted(answer)
-
-    def _add_news(self, news: Log | Statement) -> None:
-        if len(self._news) < MAX_NEWS:
-            self._news.append(news)
-        self._news_arrived.set()
-
-    async def _follow(self, line: Line) -> None:
-        """Apply what the broker announces of the roster, for as long as the link is open."""
-        while True:
-            self._news_arrived.clear()
-            if not self._news:
-                await self._news_arrived.wait()
-            overflowed = len(self._news) >= MAX_NEWS
-            with suppress(RosterConflict):  # the event says it; the link stays, to receive
-                if not await self._take_news() or overflowed:
-                    await self._membership.catch_up(line)
-            self._outgoing.wake()
-
-    async def _take_news(self) -> bool:
-        """Apply what has arrived; returns whether the replica now ends where the broker says."""
-        current = False
-        while self._news:
-            news = self._news.popleft()
-            with suppress(RosterConflict):
-                take = self._membership.take_log(news) if isinstance(news, Log) else self._membership.take_head(news)
-                current = await take
-        return current
 
     async def _leave_after_move(self, line: Line) -> None:
         """When the mesh has moved: stay until the old broker has handed out what it holds and closes, not for ever."""
@@ -365,19 +323,6 @@ class Uplink:
         while True:
             await asyncio.sleep(CLOCK_WATCH_S)
             self._clock.now()
-
-    def _retry_in_ms(self, attempt: int, error: Exception) -> int:
-        """Full jitter: many peers of one broker do not come back at the same moment."""
-        tempo = self._runtime.tempo
-        if isinstance(error, ClaudemeshError) and error.detail in ("moved", "draining") and attempt == 0:
-            return int(self._runtime.jitter() * tempo.reconnect_min_ms)
-        if isinstance(error, Refused) and error.code == "revoked":
-            # Seldom: brokers count refused handshakes by address, which its neighbours may share.
-            return int((1 + self._runtime.jitter()) / 2 * tempo.removed_retry_ms)
-        highest = min(tempo.reconnect_max_ms, tempo.reconnect_min_ms * 2 ** min(attempt, 16))
-        wait_ms = int(self._runtime.jitter() * highest)
-        asked_ms = error.retry_after_ms if isinstance(error, ClaudemeshError) else None
-        return max(wait_ms, min(asked_ms or 0, limits.MINUTE_MS))
 
     def address(self) -> BrokerAddress:
         """What the keystore is to remember of the broker."""
