@@ -8,7 +8,7 @@ from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import AddressError, EpochRefused, Refused, RosterRefused, Unreachable
 from claudemesh.peer import contents, rulings
 from claudemesh.peer.addressing import Target
-from claudemesh.peer.assembly import Parts
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.uploading import broker_at, upload_log
 from claudemesh.peer.views import InviteView
 from claudemesh.types import InviteId, PeerId, Role

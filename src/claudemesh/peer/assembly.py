@@ -1,241 +1,67 @@
-"""The parts of one peer, built and connected in one place."""
+"""One peer of one mesh, built and connected in one place."""
 
-import asyncio
-import sqlite3
-from dataclasses import dataclass
-
-from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.auditing import Auditor
-from claudemesh.peer.cards import CardDirectory
-from claudemesh.peer.channel_parts import ChannelParts, Foundation, assemble_channels
-from claudemesh.peer.events import Hub
+from claudemesh.peer.channel_parts import assemble_channels
 from claudemesh.peer.expiring import Expirer
+from claudemesh.peer.foundation import lay_foundation
 from claudemesh.peer.grant_book import GrantBook
 from claudemesh.peer.holding import Holding
-from claudemesh.peer.incoming import Incoming
-from claudemesh.peer.journal import Journal, handed_out, held, inbox, keys, outbox
-from claudemesh.peer.journal import membership as membership_rows
-from claudemesh.peer.keyring import Keyring
+from claudemesh.peer.journal import Journal
 from claudemesh.peer.keystore import Keystore
-from claudemesh.peer.line import Connect, Line
-from claudemesh.peer.link_clock import LinkClock
-from claudemesh.peer.membership import Membership
+from claudemesh.peer.line import Connect
 from claudemesh.peer.names import NameBook
 from claudemesh.peer.outbox_writer import OutboxWriter
 from claudemesh.peer.outgoing import Outgoing
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.receipts import ReceiptSender
-from claudemesh.peer.receiving import Inspector
 from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.session import Sessions
-from claudemesh.peer.tracking import Tracker
 from claudemesh.peer.uplink import Uplink, UplinkHooks
-from claudemesh.protocol import limits
-from claudemesh.protocol.link import Opened
-from claudemesh.types import BrokerId, MeshId, UnixMillis
-
-
-@dataclass(slots=True)
-class Parts:
-    """Everything that makes up one peer of one mesh."""
-
-    journal: Journal
-    runtime: Runtime
-    connect: Connect
-    hub: Hub
-    keyring: Keyring
-    membership: Membership
-    sessions: Sessions
-    attesting: Attesting
-    cards: CardDirectory
-    presence: PresenceView
-    tracker: Tracker
-    incoming: Incoming
-    outbox: OutboxWriter
-    outgoing: Outgoing
-    names: NameBook
-    grants: GrantBook
-    holding: Holding
-    receipts: ReceiptSender
-    auditor: Auditor
-    expirer: Expirer
-    uplink: Uplink
-    channels: ChannelParts
-
-    @property
-    def mesh(self) -> MeshId:
-        return self.membership.mesh
-
-    async def load(self) -> None:
-        """Read everything that outlives the process from the journal."""
-        await self.membership.load()
-        await self.cards.load()
-        await self.channels.load()
-        await self.incoming.load()
-        await self.names.load()
-        await self.grants.load()
-        await self.holding.load()
-        await self.auditor.load()
-
-    async def run(self) -> None:
-        """Work until cancelled: the link, receipts, names, and what time brings."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.uplink.run())
-            group.create_task(self.receipts.run())
-            group.create_task(self.names.run())
-            group.create_task(self.channels.directory.run())
-            group.create_task(self.expirer.run())
-            group.create_task(self._follow_roster())
-
-    def save_progress(self) -> None:
-        """Have the keystore remember how far the roster went and which broker it names."""
-        if self.membership.roster.seq >= 0:
-            self.keyring.save_progress(self.membership.pin, self.uplink.address())
-
-    async def _follow_roster(self) -> None:
-        while True:
-            await self.membership.changed.wait()
-            self.membership.changed.clear()
-            self.names.announce()
-            self.channels.roster_changed()
-            self.uplink.roster_changed()
-            self.outgoing.wake()
-
-    async def on_link(self, opened: Opened, broker: BrokerId) -> None:
-        """A link is synced: after a move or a loss, what the broker cannot have any more is submitted again."""
-        mesh, now = self.mesh, self.runtime.now()
-        moved = broker != self.keyring.keys.broker_id
-        if moved:
-            await self.journal.write(lambda connection: membership_rows.clear_audit_view(connection, mesh))
-            self.auditor.forget()
-        lost = not await self.auditor.begin_link(opened) or self.membership.gave_back
-        if moved or lost:
-            since = UnixMillis(now - limits.DAY_MS)
-            await self.journal.write(lambda connection: outbox.requeue_undelivered(connection, mesh, now, since))
-            await self.channels.submit_again()
-        self.incoming.expect(opened.queued)
-        self.membership.gave_back = False
-        if broker == self.uplink.broker:
-            self.save_progress()
-
-    async def on_serve(self, line: Line) -> None:
-        """What time brings while a link is open."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.auditor.run(line))
-            group.create_task(self.channels.serve(line))
-            while True:
-                await self.keep_house(line)
-                await asyncio.sleep(self.runtime.tempo.housekeeping_ms / 1000)
-
-    async def keep_house(self, line: Line) -> None:
-        """Renew what runs out, delete what may not be kept."""
-        now = self.runtime.now()
-        await self.attesting.renew_due(line)
-        if self.keyring.rotation_due(now):
-            self.keyring.rotate(now)
-            await self.cards.publish(line)
-        self.keyring.drop_superseded(now)
-        self.save_progress()
-        before = UnixMillis(now - limits.QUEUE_LIFETIME_MS)
-        mesh = self.mesh
-
-        def write(connection: sqlite3.Connection) -> bool:
-            keys.drop_expired_windows(connection, mesh, now)
-            outbox.purge_internal(connection, mesh, before)
-            inbox.drop_old_nacks(connection, mesh, before)
-            handed_out.drop_old(connection, mesh, before)
-            return held.drop_overdue(connection, mesh, now, before)
-
-        if await self.journal.write(write):
-            self.receipts.wake()
-        self.holding.keep_house()
-        await self.channels.keep_house()
+from claudemesh.types import MeshId
 
 
 def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connect, runtime: Runtime) -> Parts:
     """Build one peer over an opened keystore and journal; nothing runs yet."""
-    hub = Hub()
-    keyring = Keyring(keystore, mesh, runtime)
-    membership = Membership(mesh, keyring.keys.log, journal, hub, runtime)
-    sessions = Sessions(mesh, keyring.sign, runtime)
-    attesting = Attesting(mesh, sessions, journal, runtime)
-    cards = CardDirectory(membership, keyring, journal, hub, runtime)
+    on = lay_foundation(keystore, journal, mesh, runtime)
+    membership, keyring, sessions, hub = on.membership, on.keyring, on.sessions, on.hub
     presence = PresenceView(membership, hub, runtime)
-    tracker = Tracker(hub)
-    inspector = Inspector(membership, cards, keyring, sessions)
-    clock = LinkClock(runtime)
-    outgoing = Outgoing(membership, cards, presence, keyring, sessions, attesting, journal, tracker, clock, runtime)
-    channels, incoming = assemble_channels(
-        Foundation(
-            membership,
-            cards,
-            keyring,
-            sessions,
-            attesting,
-            journal,
-            tracker,
-            hub,
-            clock,
-            runtime,
-            inspector,
-            outgoing.wake,
-        )
+    outgoing = Outgoing(
+        membership, on.cards, presence, keyring, sessions, on.attesting, journal, on.tracker, on.clock, runtime
     )
-    names = NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake)
-    grants = GrantBook(membership, keyring, sessions, journal, runtime)
-    holding = Holding(membership, keyring, journal, hub, runtime)
-    receipts = ReceiptSender(membership, journal, runtime, outgoing.wake)
-    reactions = incoming.reactions
-    reactions.receipts_due, reactions.outbox_changed = receipts.wake, outgoing.wake
-    reactions.profile_arrived, reactions.permit = names.take_profile, grants.judge
-    reactions.hold, reactions.unhold = holding.hold, holding.unhold
-    outgoing.agents_may_send = channels.posting.agents_may_send = holding.agents_may_send
-    uplink = Uplink(
-        membership,
-        keyring,
-        sessions,
-        attesting,
-        cards,
-        presence,
-        incoming,
-        outgoing,
-        channels.posting,
-        hub,
-        connect,
-        clock,
-        runtime,
-        _NO_HOOKS,
-    )
+    channels, incoming = assemble_channels(on, outgoing.wake)
     parts = Parts(
-        journal,
-        runtime,
-        connect,
-        hub,
-        keyring,
-        membership,
-        sessions,
-        attesting,
-        cards,
-        presence,
-        tracker,
-        incoming,
-        OutboxWriter(mesh, journal),
-        outgoing,
-        names,
-        grants,
-        holding,
-        receipts,
-        Auditor(membership, journal, hub, runtime),
-        Expirer(membership, keyring, journal, tracker, runtime),
-        uplink,
-        channels,
+        journal=journal,
+        runtime=runtime,
+        connect=connect,
+        hub=hub,
+        keyring=keyring,
+        membership=membership,
+        sessions=sessions,
+        attesting=on.attesting,
+        cards=on.cards,
+        presence=presence,
+        tracker=on.tracker,
+        incoming=incoming,
+        outbox=OutboxWriter(mesh, journal),
+        outgoing=outgoing,
+        names=NameBook(membership, keyring, sessions, presence, journal, hub, runtime, outgoing.wake),
+        grants=GrantBook(membership, keyring, sessions, journal, runtime),
+        holding=Holding(membership, keyring, journal, hub, runtime),
+        receipts=ReceiptSender(membership, journal, runtime, outgoing.wake),
+        auditor=Auditor(membership, journal, hub, runtime),
+        expirer=Expirer(membership, keyring, journal, on.tracker, runtime),
+        uplink=Uplink(on, presence, incoming, outgoing, channels.posting, connect),
+        channels=channels,
     )
-    uplink.hooks = UplinkHooks(parts.on_link, parts.on_serve)
+    _connect(parts)
     return parts
 
 
-async def _nothing(*_: object) -> None:
-    return None
-
-
-_NO_HOOKS = UplinkHooks(_nothing, _nothing)
+def _connect(parts: Parts) -> None:
+    """Tell the parts that were built first of those that came later."""
+    reactions, holding = parts.incoming.reactions, parts.holding
+    reactions.receipts_due, reactions.outbox_changed = parts.receipts.wake, parts.outgoing.wake
+    reactions.profile_arrived, reactions.permit = parts.names.take_profile, parts.grants.judge
+    reactions.hold, reactions.unhold = holding.hold, holding.unhold
+    parts.outgoing.agents_may_send = parts.channels.posting.agents_may_send = holding.agents_may_send
+    parts.uplink.hooks = UplinkHooks(parts.on_link, parts.on_serve)

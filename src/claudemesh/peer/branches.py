@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from claudemesh.crypto import statements
 from claudemesh.errors import AddressError, Malformed, RosterConflict, Unreachable, UsageError
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.config import LogPin
 from claudemesh.peer.journal import branches as rows
 from claudemesh.peer.journal.branches import Decision
+from claudemesh.peer.parts import Parts
 from claudemesh.protocol import heads
 from claudemesh.protocol.heads import SignedHead
 from claudemesh.protocol.roster import Relation

@@ -5,20 +5,17 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from claudemesh.peer.attesting import Attesting
-from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.channel_reading import ChannelReader
 from claudemesh.peer.directory import Directory
 from claudemesh.peer.epochs import HISTORY_LIFETIME_MS, Epochs
 from claudemesh.peer.events import ChannelsChanged, Hub
+from claudemesh.peer.foundation import Foundation
 from claudemesh.peer.history import HISTORY_MESSAGES, History
 from claudemesh.peer.incoming import Incoming
 from claudemesh.peer.journal import Journal, channels, kept_history, posts
 from claudemesh.peer.journal import epochs as epoch_rows
 from claudemesh.peer.judging import Judge
-from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Line
-from claudemesh.peer.link_clock import LinkClock
 from claudemesh.peer.membership import Membership
 from claudemesh.peer.post_receiving import PostInspector
 from claudemesh.peer.posting import Posting
@@ -26,10 +23,8 @@ from claudemesh.peer.receiving import Inspector
 from claudemesh.peer.repairing import Repairs
 from claudemesh.peer.rotating import Rotator
 from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.session import Sessions
 from claudemesh.peer.shared_history import SharedHistory
 from claudemesh.peer.subscriptions import Subscriptions
-from claudemesh.peer.tracking import Tracker
 from claudemesh.protocol import limits
 from claudemesh.types import Digest, UnixMillis
 
@@ -95,83 +90,50 @@ class ChannelParts:
         await self.epochs.forget_old()
 
 
-@dataclass(frozen=True, slots=True)
-class Foundation:
-    """The parts of a peer that its channels stand on."""
+def assemble_channels(on: Foundation, outbox_changed: Callable[[], None]) -> tuple[ChannelParts, Incoming]:
+    """Build what serves channels, and the inbox that both direct messages and posts come through.
 
-    membership: Membership
-    cards: CardDirectory
-    keyring: Keyring
-    sessions: Sessions
-    attesting: Attesting
-    journal: Journal
-    tracker: Tracker
-    hub: Hub
-    clock: LinkClock
-    runtime: Runtime
-    inspector: Inspector
-    outbox_changed: Callable[[], None]
-
-
-def assemble_channels(on: Foundation) -> tuple[ChannelParts, Incoming]:
-    """Build what serves channels, and the inbox that both direct messages and posts come through."""
-    epochs = Epochs(on.membership, on.cards, on.keyring, on.journal, on.hub, on.runtime)
-    repairs = Repairs(on.membership, epochs, on.journal, on.runtime)
-    inspector = PostInspector(on.membership, on.cards, epochs)
-    judge = Judge(on.inspector, inspector, epochs, repairs, on.membership, on.hub, on.clock, on.runtime)
-    incoming = Incoming(
-        judge,
-        epochs,
-        repairs,
-        on.membership,
-        on.cards,
-        on.journal,
-        on.tracker,
-        on.hub,
-        on.runtime,
+    Args:
+        outbox_changed: Called when a direct message was queued.
+    """
+    membership, journal, runtime = on.membership, on.journal, on.runtime
+    epochs = Epochs(membership, on.cards, on.keyring, journal, on.hub, runtime)
+    repairs = Repairs(membership, epochs, journal, runtime)
+    inspector = Inspector(membership, on.cards, on.keyring, on.sessions)
+    judge = Judge(
+        inspector, PostInspector(membership, on.cards, epochs), epochs, repairs, membership, on.hub, on.clock, runtime
     )
-    rotator = Rotator(
-        on.membership, on.cards, on.keyring, on.sessions, on.attesting, epochs, incoming, on.journal, on.runtime
-    )
+    incoming = Incoming(judge, epochs, repairs, membership, on.cards, journal, on.tracker, on.hub, runtime)
+    rotator = Rotator(membership, on.cards, on.keyring, on.sessions, on.attesting, epochs, incoming, journal, runtime)
     posting = Posting(
-        on.membership,
-        on.keyring,
-        on.sessions,
-        on.attesting,
-        epochs,
-        rotator,
-        on.journal,
-        on.tracker,
-        on.clock,
-        on.runtime,
+        membership, on.keyring, on.sessions, on.attesting, epochs, rotator, journal, on.tracker, on.clock, runtime
     )
 
-    def outbox_changed() -> None:
-        on.outbox_changed()
+    def queued() -> None:
+        outbox_changed()
         posting.wake()
 
-    directory = Directory(on.membership, on.keyring, on.journal, on.hub, on.runtime, outbox_changed)
-    history = History(on.membership, epochs, on.keyring, on.journal, on.runtime)
-    shared = SharedHistory(on.membership, epochs, repairs, history, on.journal, on.runtime)
-    judge.reactions.read = ChannelReader(directory, repairs, shared).read
+    directory = Directory(membership, on.keyring, journal, on.hub, runtime, queued)
+    history = History(membership, epochs, on.keyring, journal, runtime)
+    shared = SharedHistory(membership, epochs, repairs, history, journal, runtime)
 
     def epoch_held(epoch: Digest) -> None:
         incoming.unlock(epoch)
         shared.epoch_held()
 
-    epochs.on_held = epoch_held
+    judge.reactions.read, epochs.on_held = ChannelReader(directory, repairs, shared).read, epoch_held
     parts = ChannelParts(
-        on.membership,
-        on.journal,
-        on.runtime,
-        on.hub,
-        epochs,
-        repairs,
-        directory,
-        history,
-        shared,
-        Subscriptions(on.membership, on.journal),
-        rotator,
-        posting,
+        membership=membership,
+        journal=journal,
+        runtime=runtime,
+        hub=on.hub,
+        epochs=epochs,
+        repairs=repairs,
+        directory=directory,
+        history=history,
+        shared=shared,
+        subscriptions=Subscriptions(membership, journal),
+        rotator=rotator,
+        posting=posting,
     )
     return parts, incoming

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from claudemesh.errors import AddressError, Unreachable
 from claudemesh.peer import contents, listing, tagging
 from claudemesh.peer.addressing import Target
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.composing import Composed, compose
 from claudemesh.peer.credentials import require_no_credentials
 from claudemesh.peer.journal import posts
 from claudemesh.peer.journal.outbox import Draft
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.reading import Reader
 from claudemesh.peer.tagging import Reach
 from claudemesh.peer.views import Reached, Received, Submitted

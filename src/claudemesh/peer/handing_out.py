@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from claudemesh.crypto import identity
 from claudemesh.errors import AddressError, UsageError
 from claudemesh.peer import contents
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.config import LogPin
 from claudemesh.peer.journal import handed_out as rows
 from claudemesh.peer.journal.handed_out import HandedOutRow
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.session_bundle import Bundle, KnownName, require_capabilities, write_bundle
 from claudemesh.protocol import limits
 from claudemesh.types import SessionId, UnixMillis

@@ -5,11 +5,11 @@ from typing import Final
 
 from claudemesh.errors import AddressError, Refused, Unreachable
 from claudemesh.peer.addressing import KnownSession
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import held, inbox, outbox, posts, timeline
 from claudemesh.peer.journal.outbox import OutboxRow
 from claudemesh.peer.journal.posts import PostRow
 from claudemesh.peer.journal.timeline import TimelineRow
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.views import MeshView, MessageStatus, PeerView, RecipientStatus, SessionView, Step
 from claudemesh.protocol.delivery import Stage, Witness
 from claudemesh.protocol.messages import SessionPresence

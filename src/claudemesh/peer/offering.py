@@ -8,11 +8,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import inbox, offers
 from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
 from claudemesh.peer.journal.offers import OfferDraft, Offerer, OfferRow, Told, WaitingRow, Wanted
 from claudemesh.peer.journal.outbox import RANKS
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.views import Received
 from claudemesh.protocol import limits
 from claudemesh.protocol.confirmation import is_confirmed

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 
 from claudemesh.peer import contents
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.correspondence import Correspondent
 from claudemesh.peer.offering import OfferBook
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.views import Received
 from claudemesh.protocol import chains
 from claudemesh.protocol.chains import Cause, Chain

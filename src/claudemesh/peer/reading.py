@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.journal import inbox, outbox, posts
 from claudemesh.peer.journal.inbox import InboxRow, ReceiptDue
 from claudemesh.peer.journal.outbox import OutboxRow
 from claudemesh.peer.journal.posts import PostRow
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.views import Received, read_row
 from claudemesh.protocol.chains import Cause, Chain
 from claudemesh.protocol.delivery import Stage

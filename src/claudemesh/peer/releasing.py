@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from claudemesh.errors import AddressError
-from claudemesh.peer.assembly import Parts
 from claudemesh.peer.batch import Outcomes
 from claudemesh.peer.journal import held
 from claudemesh.peer.journal.held import HeldRow
 from claudemesh.peer.journal.inbox import InboxDraft, InboxRow
 from claudemesh.peer.journal.outbox import PRIORITIES
+from claudemesh.peer.parts import Parts
 from claudemesh.peer.recording import DECLINED, surface
 from claudemesh.peer.views import Received, read_header, read_row
 from claudemesh.protocol.delivery import Stage

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from claudemesh.peer.assembly import Parts
+from claudemesh.peer.parts import Parts
 from claudemesh.protocol.roster import Entry, Roster, entry_digest
 from claudemesh.protocol.roster_entry import read_entry
 from claudemesh.types import ChannelId, Digest, InviteId, PeerId, UnixMillis, UserId

@@ -14,22 +14,15 @@ from typing import Any, Final
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import ClaudemeshError, Refused, Unreachable
 from claudemesh.peer import events
-from claudemesh.peer.attesting import Attesting
-from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.config import BrokerAddress
-from claudemesh.peer.events import Hub
+from claudemesh.peer.foundation import Foundation
 from claudemesh.peer.incoming import Incoming
-from claudemesh.peer.keyring import Keyring
 from claudemesh.peer.line import Connect, Line, dial
-from claudemesh.peer.link_clock import LinkClock
-from claudemesh.peer.membership import Membership
 from claudemesh.peer.outgoing import Outgoing
 from claudemesh.peer.posting import Posting
 from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.redialling import redial_after_ms
 from claudemesh.peer.roster_news import RosterNews
-from claudemesh.peer.runtime import Runtime
-from claudemesh.peer.session import Sessions
 from claudemesh.peer.settling import is_about_posts, is_about_sends, open_acceptance
 from claudemesh.peer.uploading import upload_log
 from claudemesh.protocol.link import Member, Opened
@@ -54,13 +47,17 @@ MOVE_GRACE_S: Final = 35.0
 """How long to stay with a broker that the mesh has left, while it hands out what it holds."""
 
 
+async def _nothing(*_: object) -> None:
+    return None
+
+
 @dataclass(slots=True)
 class UplinkHooks:
     """Whom to tell about a link; set where the peer is composed."""
 
-    opened: Callable[[Opened, BrokerId], Coroutine[Any, Any, None]]
+    opened: Callable[[Opened, BrokerId], Coroutine[Any, Any, None]] = _nothing
     """After the roster is synced, before anything is sent."""
-    serve: Callable[[Line], Coroutine[Any, Any, None]]
+    serve: Callable[[Line], Coroutine[Any, Any, None]] = _nothing
     """Runs for as long as the link is open."""
 
 
@@ -69,39 +66,31 @@ class Uplink:
 
     def __init__(
         self,
-        membership: Membership,
-        keyring: Keyring,
-        sessions: Sessions,
-        attesting: Attesting,
-        cards: CardDirectory,
+        on: Foundation,
         presence: PresenceView,
         incoming: Incoming,
         outgoing: Outgoing,
         posting: Posting,
-        hub: Hub,
         connect: Connect,
-        clock: LinkClock,
-        runtime: Runtime,
-        hooks: UplinkHooks,
     ) -> None:
-        self._membership = membership
-        self._keyring = keyring
-        self._sessions = sessions
-        self._attesting = attesting
-        self._cards = cards
+        self._membership = on.membership
+        self._keyring = on.keyring
+        self._sessions = on.sessions
+        self._attesting = on.attesting
+        self._cards = on.cards
+        self._hub = on.hub
+        self._clock = on.clock
+        self._runtime = on.runtime
         self._presence = presence
         self._incoming = incoming
         self._outgoing = outgoing
         self._posting = posting
-        self._hub = hub
         self._connect = connect
-        self._clock = clock
-        self._runtime = runtime
-        self.hooks = hooks
+        self.hooks = UplinkHooks()
         self._line: Line | None = None
         self._ready = asyncio.Event()
         self._retry_now = asyncio.Event()
-        self._news = RosterNews(membership)
+        self._news = RosterNews(on.membership)
         self._moved = asyncio.Event()
         self.down: events.LinkDown | None = None
         """Why there is no link, while there is none."""
