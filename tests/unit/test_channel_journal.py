@@ -1,11 +1,7 @@
 """What the journal's statements about channels promise; on a private database in memory."""
 
 import sqlite3
-from collections.abc import Iterator
-from importlib import resources
 from typing import Any
-
-import pytest
 
 from claudemesh.crypto.statements import Statement
 from claudemesh.peer.journal import channels, epochs, inbox, posts, timeline
@@ -23,18 +19,6 @@ OPS, DEV = ChannelId("0a" * 16), ChannelId("0b" * 16)
 EPOCH, NEXT_EPOCH = Digest("e1" * 32), Digest("e2" * 32)
 NOW = UnixMillis(1_000_000)
 STATEMENT = Statement("{}", "k" * 64, "s" * 128)
-
-
-@pytest.fixture
-def journal() -> Iterator[sqlite3.Connection]:
-    """The schema as it is shipped, every step of it."""
-    connection = sqlite3.connect(":memory:")
-    folder = resources.files("claudemesh.peer.journal.migrations")
-    for file in sorted(folder.iterdir(), key=lambda one: one.name):
-        if file.name.endswith(".sql"):
-            connection.executescript(file.read_text(encoding="utf-8"))
-    yield connection
-    connection.close()
 
 
 def message(number: int) -> MessageId:

@@ -1,8 +1,7 @@
 """What the journal's statements promise; on a private database in memory."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from importlib import resources
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,18 +24,6 @@ BOB, CAROL = PeerId("b0" * 32), PeerId("c0" * 32)
 SESSION = SessionId("5e" * 32)
 NOW = UnixMillis(1_000_000)
 ACCEPTED, DELIVERED = Claim(Stage.ACCEPTED, Witness.BROKER), Claim(Stage.DELIVERED, Witness.PEER)
-
-
-@pytest.fixture
-def journal() -> Iterator[sqlite3.Connection]:
-    """The schema as it is shipped, every step of it."""
-    connection = sqlite3.connect(":memory:")
-    folder = resources.files("claudemesh.peer.journal.migrations")
-    for file in sorted(folder.iterdir(), key=lambda one: one.name):
-        if file.name.endswith(".sql"):
-            connection.executescript(file.read_text(encoding="utf-8"))
-    yield connection
-    connection.close()
 
 
 def message(number: int) -> MessageId:

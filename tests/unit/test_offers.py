@@ -1,13 +1,11 @@
 """Offers in the journal: the state × event table of docs/spec/surfacing.md §3, and what is offered once."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from claudemesh.database import load_migrations
 from claudemesh.peer.journal import inbox, offers
 from claudemesh.peer.journal.inbox import InboxDraft
 from claudemesh.peer.journal.offers import OfferDraft, Offerer, Told, Wanted
@@ -37,16 +35,6 @@ AFTER: Final[dict[tuple[str, str], tuple[str, bool, bool]]] = {
     ("withdrawn", "confirm"): ("withdrawn", False, False),
     ("withdrawn", "withdraw"): ("withdrawn", False, False),
 }
-
-
-@pytest.fixture
-def journal() -> Iterator[sqlite3.Connection]:
-    """The schema as it is shipped."""
-    connection = sqlite3.connect(":memory:")
-    for step in load_migrations("claudemesh.peer.journal.migrations"):
-        connection.executescript(step.sql)
-    yield connection
-    connection.close()
 
 
 def arrive(journal: sqlite3.Connection, number: int, **changes: Any) -> int:
