@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -20,6 +20,9 @@ from claudemesh.protocol.heads import Standing
 from claudemesh.protocol.replay import Accepted, ReplayWindow
 from claudemesh.protocol.roster import Checked, Entry, Roster
 from claudemesh.types import MeshId
+
+Sabotage = Callable[[], AbstractContextManager[None]]
+"""Breaks something for as long as its context is entered."""
 
 
 def _nothing(*_: Any, **__: Any) -> None:

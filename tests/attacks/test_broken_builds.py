@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from tests.attacks import (
     roster_attacks,
     sabotages,
 )
+from tests.attacks.sabotages import Sabotage
 from tests.attacks.worlds import Outcome, World, fresh, world
 
 Attack = Callable[[World], Awaitable[Outcome]]
-Sabotage = Callable[[], AbstractContextManager[None]]
 
 PEERS: list[tuple[Sabotage, Attack]] = [
     (sabotages.no_inner_signature, message_attacks.impersonate_with_the_recipients_stolen_key),

@@ -1,7 +1,6 @@
 """What a peer cannot do to the sessions of agents of another one; and that each attack works once its rule is gone."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,9 @@ import pytest
 from tests.attacks import last_hop_attacks as attacks
 from tests.attacks import last_hop_sabotages as sabotages
 from tests.attacks.last_hop_attacks import Scene, last_hop
+from tests.attacks.sabotages import Sabotage
 
 Attack = Callable[[Scene], Awaitable[bool]]
-Sabotage = Callable[[], AbstractContextManager[None]]
 
 ROWS: list[tuple[Attack, Sabotage]] = [
     (attacks.be_shown_by_every_way_at_once, sabotages.offers_are_not_recorded),

@@ -1,17 +1,16 @@
 """What strangers, web pages and other clients cannot do to the HTTP server; each attack works once its rule is gone."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import pytest
 
 from tests.attacks import http_attacks as attacks
 from tests.attacks import http_sabotages as sabotages
 from tests.attacks.http_attacks import Scene, http_scene
+from tests.attacks.sabotages import Sabotage
 from tests.mcp_clients import Pair, pair_of_machines
 
 Attack = Callable[[Scene], bool]
-Sabotage = Callable[[], AbstractContextManager[None]]
 
 ROWS: list[tuple[Attack, Sabotage]] = [
     (attacks.ask_without_a_token, sabotages.nobody_is_asked_for_a_token),
