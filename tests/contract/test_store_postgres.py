@@ -3,6 +3,7 @@
 import asyncio
 import traceback
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -339,13 +340,22 @@ def test_url_is_shown_without_its_secrets() -> None:
     assert "S3cret" in url.secret
 
 
+@asynccontextmanager
+async def connected_where(
+    postgres: PostgresServer, database: str, setting: str, value: str
+) -> AsyncIterator[connection.Connection]:
+    """A connection of ours to a database whose owner wants a setting to be another than ours."""
+    postgres.sql(f"ALTER ROLE claudemesh SET {setting} = {value}", database)
+    opened = await connection.connect(DatabaseUrl(database))
+    yield opened
+    await opened.close()
+    postgres.sql(f"ALTER ROLE claudemesh RESET {setting}", database)
+
+
 async def test_commit_is_never_left_to_chance(postgres: PostgresServer, empty_database: str) -> None:
     """Also where the database's owner has turned the wait for the disk off."""
-    postgres.sql("ALTER ROLE claudemesh SET synchronous_commit = off", empty_database)
-    opened = await connection.connect(DatabaseUrl(empty_database))
-    value = await opened.value("SHOW synchronous_commit")
-    await opened.close()
-    postgres.sql("ALTER ROLE claudemesh RESET synchronous_commit", empty_database)
+    async with connected_where(postgres, empty_database, "synchronous_commit", "off") as opened:
+        value = await opened.value("SHOW synchronous_commit")
 
     assert value == "on"
 
@@ -354,11 +364,9 @@ async def test_a_transaction_that_waited_reads_what_the_other_wrote(
     postgres: PostgresServer, empty_database: str
 ) -> None:
     """Also where the database's owner has made another level of isolation the default: there, whoever waits fails."""
-    postgres.sql("ALTER ROLE claudemesh SET default_transaction_isolation = 'repeatable read'", empty_database)
-    opened = await connection.connect(DatabaseUrl(empty_database))
-    value = await opened.value("SHOW transaction_isolation")
-    await opened.close()
-    postgres.sql("ALTER ROLE claudemesh RESET default_transaction_isolation", empty_database)
+    wish = ("default_transaction_isolation", "'repeatable read'")
+    async with connected_where(postgres, empty_database, *wish) as opened:
+        value = await opened.value("SHOW transaction_isolation")
 
     assert value == "read committed"
 
