@@ -2,12 +2,13 @@
 
 import asyncio
 import signal
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from tests.processes import free_port
 
 STARTED_WITHIN_S = 20
 
@@ -17,7 +18,7 @@ class NatsServer:
 
     def __init__(self, address: str = "127.0.0.1") -> None:
         self.address = address
-        self.port = _free_port(address)
+        self.port = free_port(address)
         self._process: Process | None = None
 
     @property
@@ -73,10 +74,3 @@ async def nats_server(address: str = "127.0.0.1") -> AsyncIterator[NatsServer]:
         yield server
     finally:
         await server.kill()
-
-
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from tests.processes import is_alive, wait_until
+from tests.processes import free_port, is_alive, wait_until
 
 USER: Final = "claudemesh"
 STARTED_WITHIN_S: Final = 60
@@ -39,7 +38,7 @@ class PostgresServer:
     def __init__(self, directory: Path, user: str | None, **options: str) -> None:
         """Describe a server in an empty directory that `user` owns; None runs it as whoever runs the tests."""
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self._user = user
         self._options = _OPTIONS | options
         self._process: subprocess.Popen[bytes] | None = None
@@ -218,10 +217,3 @@ def program(name: str) -> str:
     found = shutil.which(name)
     assert found is not None, f"no {name} on this machine: install PostgreSQL 15 or newer"
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

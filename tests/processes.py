@@ -231,10 +231,10 @@ def installed(program: str, package: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """A TCP port that nobody uses now."""
+def free_port(address: str = "127.0.0.1") -> int:
+    """A TCP port of an address that nobody uses now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
@@ -256,9 +256,17 @@ def is_alive(pid: int) -> bool:
     return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
 
 
-def introduce(broker: BrokerProcess, alice: Machine, bob: Machine) -> None:
-    """Put alice.laptop and bob.desktop into one mesh; returns when she knows his name."""
-    alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-    link = alice.ok("invite")["link"]
-    bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-    wait_until(lambda: "bob.desktop" in [one["address"] for one in alice.ok("peers")["peers"]], "names are known")
+def introduce(
+    broker: BrokerProcess, alice: Machine, bob: Machine, devices: tuple[str, str] = ("laptop", "desktop")
+) -> None:
+    """Put alice and bob, on these devices of theirs, into one mesh; returns when each knows the other's name."""
+    hers, his = devices
+    alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", hers)
+    bob.ok("join", "-", "--name", "bob", "--device", his, stdin=alice.ok("invite")["link"])
+    for one, other in ((alice, f"bob.{his}"), (bob, f"alice.{hers}")):
+        wait_until(lambda one=one, other=other: other in addresses(one), f"{other} is known")
+
+
+def addresses(one: Machine) -> set[str]:
+    """The peers that a machine lists."""
+    return {peer["address"] for peer in one.ok("peers")["peers"]}

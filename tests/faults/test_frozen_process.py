@@ -19,7 +19,7 @@ from claudemesh.protocol import limits
 from claudemesh.protocol.delivery import Stage
 from claudemesh.types import MessageId
 from tests.faults.peers import enrol, link_down, opened
-from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
+from tests.processes import BrokerProcess, Machine, introduce, machine, start_broker, wait_until
 
 MANY = 300
 """More than a broker leases to one link at a time."""
@@ -121,11 +121,7 @@ def team(tmp_path: Path) -> Iterator[Team]:
     with ExitStack() as stack:
         running = stack.enter_context(start_broker(tmp_path))
         alice, bob = (stack.enter_context(machine(tmp_path, name)) for name in ("alice", "bob"))
-        alice.ok("mesh", "create", "team", "--broker", running.url, "--name", "alice", "--device", "box")
-        bob.ok("join", "-", "--name", "bob", "--device", "box", stdin=alice.ok("invite")["link"])
-        both = {"alice.box", "bob.box"}
-        for one in (alice, bob):
-            wait_until(lambda one=one: {peer["address"] for peer in one.ok("peers")["peers"]} == both, "names")
+        introduce(running, alice, bob, devices=("box", "box"))
         yield Team(running, alice, bob)
 
 

@@ -10,7 +10,7 @@ import pytest
 from claudemesh.daemon.ipc import AnsweredError
 from tests.faults.small_disk import SmallDisk, small_disk
 from tests.faults.victims import DaemonVictim, start
-from tests.processes import Machine, machine, start_broker, wait_until
+from tests.processes import Machine, introduce, machine, start_broker, wait_until
 
 LARGE = "x" * 200_000
 MANY = 200
@@ -37,11 +37,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         daemon = DaemonVictim(bob, "bob")
         start(daemon)
         stack.callback(daemon.kill)
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "box")
-        bob.ok("join", "-", "--name", "bob", "--device", "box", stdin=alice.ok("invite")["link"])
-        both = {"alice.box", "bob.box"}
-        for one in (alice, bob):
-            wait_until(lambda one=one: {peer["address"] for peer in one.ok("peers")["peers"]} == both, "names")
+        introduce(broker, alice, bob, devices=("box", "box"))
         yield Place(disk, alice, bob, daemon)
 
 

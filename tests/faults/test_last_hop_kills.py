@@ -13,7 +13,7 @@ import pytest
 from claudemesh.daemon.ipc import AnsweredError
 from claudemesh.errors import LocalError
 from tests.agents import Host, ids, numbers
-from tests.processes import Machine, machine, start_broker, wait_until
+from tests.processes import Machine, introduce, machine, start_broker, wait_until
 
 KILLS: Final = 24
 STEPS: Final = ("take", "written", "handed", "confirmed")
@@ -94,9 +94,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         broker = stack.enter_context(start_broker(tmp_path))
         alice = stack.enter_context(machine(tmp_path, "alice"))
         bob = stack.enter_context(machine(tmp_path, "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=alice.ok("invite")["link"])
-        wait_until(lambda: "bob.desktop" in alice.run("peers").stdout, "names are known")
+        introduce(broker, alice, bob)
         yield Scene(alice, bob)
 
 

@@ -1,13 +1,14 @@
 """Loops and quiet at a running agent: what is held or withheld is put before it at no moment."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.agents import Host, ids
-from tests.processes import Machine, machine, start_broker, wait_until
+from tests.processes import Machine, introduce, machine, start_broker, wait_until
 
 MOMENTS = ("session_start", "prompt", "tool", "turn_end", "idle_wake", "inbox")
 
@@ -18,16 +19,8 @@ def pair(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
     with ExitStack() as stack:
         broker = stack.enter_context(start_broker(tmp_path))
         alice, bob = (stack.enter_context(machine(tmp_path, name)) for name in ("alice", "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "box")
-        bob.ok("join", "-", "--name", "bob", "--device", "box", stdin=alice.ok("invite")["link"])
-        for one, other in ((alice, "bob.box"), (bob, "alice.box")):
-            wait_until(lambda one=one, other=other: other in addresses(one), f"{other} is known")
+        introduce(broker, alice, bob, devices=("box", "box"))
         yield alice, bob
-
-
-def addresses(one: Machine) -> set[str]:
-    """Who is known to a machine."""
-    return {peer["address"] for peer in one.ok("peers")["peers"]}
 
 
 def test_a_held_message_is_shown_at_no_moment_and_once_after_its_release(pair: tuple[Machine, Machine]) -> None:
@@ -87,18 +80,24 @@ def test_an_agent_that_is_not_to_be_disturbed_gets_what_may_interrupt(pair: tupl
     assert ids(agent.take("inbox")) == [later["id"]]
 
 
-def test_what_an_agent_writes_continues_what_it_was_shown_until_its_user_speaks(pair: tuple[Machine, Machine]) -> None:
-    """It names no message that it answers; its daemon knows what was put before it in this turn."""
+def shown_at(pair: tuple[Machine, Machine], moment: str) -> tuple[Host, Callable[[str], Any]]:
+    """Bob's agent, shown a message of Alice at this moment; and how it writes to her, who lets no agent answer."""
     alice, bob = pair
     agent = Host(bob, "5e55-10n")
     label = agent.open()["label"]
     alice.ok("budget", "hops", "0")
     alice.ok("send", "bob.box", "have a look", "--wait", "delivered")
-    assert "have a look" in agent.take("turn_end")["text"]
+    assert "have a look" in agent.take(moment)["text"]
+    return agent, lambda text: bob.ok("send", "alice.box", text, "--as", label, "--wait", "delivered")
 
-    because = bob.ok("send", "alice.box", "I looked", "--as", label, "--wait", "delivered")
+
+def test_what_an_agent_writes_continues_what_it_was_shown_until_its_user_speaks(pair: tuple[Machine, Machine]) -> None:
+    """It names no message that it answers; its daemon knows what was put before it in this turn."""
+    agent, write = shown_at(pair, "turn_end")
+
+    because = write("I looked")
     agent.take("prompt")
-    anew = bob.ok("send", "alice.box", "by the way", "--as", label, "--wait", "delivered")
+    anew = write("by the way")
 
     assert (because["stage"], because["to"][0]["code"]) == ("held", "hops")
     assert anew["stage"] == "delivered"
@@ -106,17 +105,12 @@ def test_what_an_agent_writes_continues_what_it_was_shown_until_its_user_speaks(
 
 def test_the_prompt_that_a_wake_makes_is_not_its_users(pair: tuple[Machine, Machine]) -> None:
     """Hosts report it as any other: a loop that goes by waking would begin anew with each message."""
-    alice, bob = pair
-    agent = Host(bob, "5e55-10n")
-    label = agent.open()["label"]
-    alice.ok("budget", "hops", "0")
-    alice.ok("send", "bob.box", "have a look", "--wait", "delivered")
-    assert "have a look" in agent.take("idle_wake")["text"]
+    agent, write = shown_at(pair, "idle_wake")
 
     agent.take("prompt")
-    woken = bob.ok("send", "alice.box", "I looked", "--as", label, "--wait", "delivered")
+    woken = write("I looked")
     agent.take("prompt")
-    anew = bob.ok("send", "alice.box", "by the way", "--as", label, "--wait", "delivered")
+    anew = write("by the way")
 
     assert (woken["stage"], woken["to"][0]["code"]) == ("held", "hops")
     assert anew["stage"] == "delivered"

@@ -12,7 +12,7 @@ import pytest
 from claudemesh.daemon.ipc import AnsweredError, Client
 from tests.agents import Host
 from tests.attached import GO_ON
-from tests.processes import Machine, machine, start_broker, wait_until
+from tests.processes import Machine, introduce, machine, start_broker, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,9 +102,7 @@ def test_an_adapter_puts_messages_before_the_sessions_of_its_host(tmp_path: Path
         machine(tmp_path, "bob") as bob,
         daemon_with_guests(bob),
     ):
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=alice.ok("invite")["link"])
-        wait_until(lambda: "bob.desktop" in alice.run("peers").stdout, "names are known")
+        introduce(broker, alice, bob)
         Host(bob, "pushed", host="test-host").open(reach="wakeable")
         Host(bob, "not pushed", host="other-host").open()
         sent = alice.ok("send", "bob.desktop", "wake up", "--wait", "read", "--timeout", "30s")

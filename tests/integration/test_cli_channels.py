@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
+from tests.processes import BrokerProcess, Machine, addresses, machine, start_broker, wait_until
 
 PEOPLE = {"alice": "laptop", "bob": "desktop", "carol": "tower"}
 SEVERAL_S = 60
@@ -38,11 +38,6 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         for one in made[1:]:
             wait_until(lambda one=one: addresses(one) == everybody, "names are known", SEVERAL_S)
         yield made
-
-
-def addresses(one: Machine) -> set[str]:
-    """The peers that a machine lists."""
-    return {peer["address"] for peer in one.ok("peers")["peers"]}
 
 
 def channels(one: Machine, kind: str = "channel") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from claudemesh.daemon.rendering import NOTICE
-from tests.processes import BrokerProcess, Machine, machine, start_broker, wait_until
+from tests.processes import BrokerProcess, Machine, introduce, machine, start_broker, wait_until
 
 LONGEST_RECONNECT_S = 90
 """A peer that was refused several times waits up to 30 s before it dials again."""
@@ -30,10 +30,7 @@ def conversation(directory: Path) -> Iterator[Team]:
         broker = stack.enter_context(start_broker(directory))
         alice = stack.enter_context(machine(directory, "alice"))
         bob = stack.enter_context(machine(directory, "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "laptop")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", "--device", "desktop", stdin=link)
-        wait_until(lambda: "alice.laptop" in addresses(bob) and "bob.desktop" in addresses(alice), "names are known")
+        introduce(broker, alice, bob)
         yield Team(broker, alice, bob)
 
 
@@ -49,11 +46,6 @@ def calm_team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """One team for the tests that only look, and for what is refused."""
     with conversation(tmp_path_factory.mktemp("calm")) as made:
         yield made
-
-
-def addresses(one: Machine) -> list[str]:
-    """The peers that a machine lists."""
-    return [peer["address"] for peer in one.ok("peers")["peers"]]
 
 
 def stages(one: Machine, message_id: str) -> list[str]:

@@ -12,7 +12,7 @@ from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.ipc import AnsweredError, Client
 from claudemesh.errors import ClaudemeshError
 from tests.integration.test_cli_terminal import at_terminal
-from tests.processes import BrokerProcess, Machine, free_port, machine, wait_until
+from tests.processes import BrokerProcess, Machine, free_port, introduce, machine, wait_until
 
 # Joined here, so that nobody's scanner takes this file for a leak.
 TOKEN = "ghp" + "_" + "16C7e42F292c6912E7710c838347Ae178B4a"
@@ -26,17 +26,8 @@ def pair(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
         broker.start()
         stack.callback(broker.kill)
         alice, bob = (stack.enter_context(machine(tmp_path, name)) for name in ("alice", "bob"))
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice", "--device", "box")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", "--device", "box", stdin=link)
-        for one, other in ((alice, "bob.box"), (bob, "alice.box")):
-            wait_until(lambda one=one, other=other: other in addresses(one), f"{other} is known")
+        introduce(broker, alice, bob, devices=("box", "box"))
         yield alice, bob
-
-
-def addresses(one: Machine) -> set[str]:
-    """Who is known to a machine."""
-    return {peer["address"] for peer in one.ok("peers")["peers"]}
 
 
 class AutoReply(threading.Thread):

@@ -18,26 +18,9 @@ from claudemesh.protocol.delivery import Witness
 from claudemesh.types import MessageId
 from tests.brokers import BrokerProcess, serving
 from tests.faults.peers import enrol, knows, next_message, opened
+from tests.teams import silent, take
 
 ID = MessageId("ab" * 16)
-
-
-async def take(peer: Peer, count: int) -> list[Received]:
-    """The next `count` unseen messages."""
-    taken: list[Received] = []
-    async with asyncio.timeout(30):
-        async for message in peer.messages():
-            taken.append(message)
-            if len(taken) == count:
-                break
-    await peer.mark_seen(*taken)
-    return taken
-
-
-async def silent(peer: Peer, seconds: float = 0.5) -> None:
-    """Require that nothing unseen is there, nor arrives for a while."""
-    await asyncio.sleep(seconds)
-    assert await peer.inbox() == []
 
 
 async def test_each_stage_of_a_message_is_proven_by_whoever_knows_it(tmp_path: Path) -> None:
