@@ -84,15 +84,8 @@ def send(
             raise UsageError("usage", "a session that was handed out waits for `accepted`, in its own mesh")
         from claudemesh.daemon.restricted import send as send_restricted  # imports what only this needs
 
-        sent = send_restricted(
-            verb.session_file,
-            to,
-            body,
-            cast(Priority, priority),
-            reply_to,
-            expires,
-            allow_secret=allow_secret,
-        )
+        urgency = cast(Priority, priority)
+        sent = send_restricted(verb.session_file, to, body, urgency, reply_to, expires, allow_secret=allow_secret)
         verb.answer(sent, lambda one: sent_lines(one, now_ms()))
         return
     writer = author()
@@ -113,12 +106,17 @@ def send(
         wait=wait or "",
         timeout_ms=timeout,
     )
-    verb.answer(answer, lambda sent: sent_lines(sent, now_ms()))
-    if answer["replies"]:
+    _show(verb, answer)
+    click.get_current_context().exit(_EXIT_CODES.get(answer["stage"], 0))
+
+
+def _show(verb: Verb, sent: Object) -> None:
+    """How far it came; the replies that are shown with it are read then."""
+    verb.answer(sent, lambda one: sent_lines(one, now_ms()))
+    if sent["replies"]:
         from claudemesh.cli.inbox import mark_shown
 
-        mark_shown(verb, answer["mesh"], [reply["number"] for reply in answer["replies"]])
-    click.get_current_context().exit(_EXIT_CODES.get(answer["stage"], 0))
+        mark_shown(verb, sent["mesh"], [reply["number"] for reply in sent["replies"]])
 
 
 def sent_lines(sent: Object, now: int) -> list[str]:
