@@ -2,7 +2,7 @@
 
 import pytest
 
-from claudemesh.cli.channel import created_lines, removed_lines, signed
+from claudemesh.cli.channel_answers import created_lines, removed_lines, signed
 from claudemesh.cli.durations import parse_duration
 from claudemesh.cli.inbox import block, show_event
 from claudemesh.cli.output import ago, span, table, until

@@ -4,13 +4,21 @@ from collections.abc import Iterator
 
 import click
 
+from claudemesh.cli.channel_answers import (
+    added_lines,
+    created_lines,
+    joined_lines,
+    left_lines,
+    listed_lines,
+    member_lines,
+    removed_lines,
+    signed,
+)
 from claudemesh.cli.completing import complete_channel, complete_peer
 from claudemesh.cli.inbox import show_event
-from claudemesh.cli.output import ago, fingerprint, now_ms, table
 from claudemesh.cli.verb import Verb, mesh_option, verb
 from claudemesh.daemon.ipc import Object
-from claudemesh.daemon.rendering import channel_label, visible
-from claudemesh.errors import UsageError
+from claudemesh.daemon.rendering import visible
 
 _MOST = 1_000
 
@@ -143,94 +151,6 @@ def share(verb: Verb, channel: str, member: str, limit: int, mesh: str) -> None:
     verb.answer(verb.ask("channel.share", mesh=mesh, channel=name, member=member, limit=limit), _shared)
 
 
-def signed(name: str, sign: str, *, or_group: bool = False) -> str:
-    """The address of a channel or group that a person named, with or without its sign."""
-    name = name.strip()
-    if name[:1] == sign or (or_group and name[:1] == "@"):
-        return name
-    if name[:1] == "@":
-        raise UsageError("usage", f"{name} is a group; see claudemesh group")
-    if name[:1] == "#":
-        raise UsageError("usage", f"{name} is a channel; see claudemesh channel")
-    return sign + name
-
-
-def created_lines(answer: Object) -> Iterator[str]:
-    """What was made, and what one does next."""
-    one = answer["channel"]
-    name = visible(one["name"])
-    what = {"open": "open to everybody in", "private": "a private channel of", "group": "a group of"}[one["kind"]]
-    yield f"created {name}, {what} {visible(answer['mesh'])}"
-    if one["kind"] == "private":
-        yield f"next: claudemesh channel add {channel_label(one['name'])[1:]} PEER"
-    else:
-        yield f"next: claudemesh send '{channel_label(one['name'])}' TEXT"
-
-
-def listed_lines(answer: Object) -> list[str]:
-    """A table of channels or groups."""
-    if not answer["channels"]:
-        return ["no group yet: claudemesh group create NAME"]
-    return table(("NAME", "KIND", "JOINED", "MEMBERS", "TOPIC"), [_row(one) for one in answer["channels"]])
-
-
-def joined_lines(answer: Object) -> Iterator[str]:
-    """That posts come here."""
-    name = visible(answer["channel"]["name"])
-    joined = f"joined {name}: what is posted from now on comes here"
-    yield joined if answer["changed"] else f"nothing to do: you are in {name} already"
-
-
-def left_lines(answer: Object) -> Iterator[str]:
-    """That no posts come here."""
-    name = visible(answer["channel"]["name"])
-    yield f"left {name}" if answer["changed"] else f"nothing to do: you are not in {name}"
-
-
-def member_lines(answer: Object) -> Iterator[str]:
-    """A table of who can read."""
-    now, known = now_ms(), answer["presence"]
-    rows = [
-        (
-            one["address"],
-            fingerprint(one["key"]),
-            one["trust"],
-            "?" if not known else "yes" if one["online"] else ago(one["last_seen_at"], now),
-        )
-        for one in answer["members"]
-    ]
-    yield from table(("ADDRESS", "KEY", "TRUST", "ONLINE"), rows)
-    if answer["channel"]["kind"] == "open":
-        yield f"{visible(answer['channel']['name'])} is open: every peer of the mesh may read it."
-    if not known:
-        yield "The broker could not be asked who is online."
-
-
-def added_lines(answer: Object) -> Iterator[str]:
-    """Who is new."""
-    name = visible(answer["channel"]["name"])
-    if not answer["added"]:
-        yield f"nobody was added: they are in {name} already"
-        return
-    yield f"added to {name}: {_listed(answer['added'])}"
-    command = f"claudemesh channel share '{channel_label(answer['channel']['name'])}' PEER"
-    yield f"They read nothing from before, unless you share it: {command}"
-
-
-def removed_lines(answer: Object) -> Iterator[str]:
-    """Who is out, and what that is worth already."""
-    name = visible(answer["channel"]["name"])
-    if not answer["removed"]:
-        yield f"nobody was removed: they are not in {name}"
-        return
-    secret = "its secret is replaced" if answer["rotated"] else "its secret is replaced before the next post"
-    yield f"removed from {name}: {_listed(answer['removed'])}; {secret}"
-
-
-def _row(one: Object) -> tuple[str, ...]:
-    return one["name"], one["kind"], "yes" if one["joined"] else "no", str(one["members"]), one["topic"]
-
-
 def _history_end(answer: Object) -> Iterator[str]:
     if not answer["count"]:
         yield f"nothing is kept here of {visible(answer['channel']['name'])}"
@@ -247,7 +167,3 @@ def _shared(answer: Object) -> Iterator[str]:
 
 def _counted(posts: int) -> str:
     return "1 post" if posts == 1 else f"{posts:,} posts"
-
-
-def _listed(addresses: list[str]) -> str:
-    return ", ".join(visible(one) for one in addresses)

@@ -2,7 +2,7 @@
 
 import click
 
-from claudemesh.cli.channel import (
+from claudemesh.cli.channel_answers import (
     added_lines,
     created_lines,
     joined_lines,
