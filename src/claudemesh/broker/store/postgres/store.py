@@ -1,8 +1,6 @@
 """The PostgreSQL store: each call of the contract as one operation of the writing lane, or as one read."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 
 from claudemesh.broker.store.base import (
@@ -45,11 +43,11 @@ from claudemesh.broker.store.postgres.fan_outs import FanOuts
 from claudemesh.broker.store.postgres.lane import Lane
 from claudemesh.broker.store.postgres.migrating import known_steps, migrate
 from claudemesh.broker.store.postgres.notices import Notices
+from claudemesh.broker.store.postgres.own_nodes import OwnNodes
 from claudemesh.broker.store.postgres.reading import Readers
 from claudemesh.broker.store.postgres.transaction import Transaction
 from claudemesh.broker.store.postgres.usages import COUNT_ALL, Usages
 from claudemesh.broker.store.url import DatabaseUrl
-from claudemesh.errors import LocalError
 from claudemesh.types import ZERO_DIGEST, BrokerId, ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
 
 _PING = "UPDATE readiness SET checks = checks + 1"
@@ -61,8 +59,7 @@ class PostgresStore:
     def __init__(self, url: DatabaseUrl, lane: type[Lane] = Lane) -> None:
         """Describe a store with its kind of writing lane; nothing is connected before `open`."""
         self._url = url
-        self._is_alone = False
-        self._joined: set[NodeId] = set()
+        self._own_nodes = OwnNodes(url)
         self._addresses = Addresses()
         self._leases = leases.Leases()
         self._usages = Usages()
@@ -70,7 +67,7 @@ class PostgresStore:
         told = Notices(self._addresses, self._usages)
         self._fan_outs = FanOuts(self._addresses, self._leases, self._usages, told)
         self._removals = removals.Removals(told, self._usages)
-        self._lane = lane(partial(nodes.reconnect, url, self._joined), self._forget)
+        self._lane = lane(self._own_nodes.reconnect, self._forget)
         self._gathering = leases.Gathering(self._leases, self._lane)
         self._readers = Readers(partial(connect, url))
 
@@ -86,9 +83,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Finish what was called, then close; a broker that was alone lets its place go, for whoever comes next."""
-        if self._is_alone:
-            with suppress(LocalError):
-                await self._lane.do(partial(nodes.let_go, joined=list(self._joined)))
+        await self._own_nodes.let_go(self._lane)
         await self._lane.stop()
         await self._readers.close()
 
@@ -100,17 +95,8 @@ class PostgresStore:
 
     async def join(self, broker: BrokerId, *, alone: bool) -> Node:
         """Become a node; see `Store.join`."""
-        node = None
-        for attempt in range(nodes.JOIN_ATTEMPTS):
-            patient = attempt < nodes.JOIN_ATTEMPTS - 1
-            node = await self._lane.do(partial(nodes.join, broker=broker, alone=alone, patient=patient))
-            if node is not None:
-                break
-            await asyncio.sleep(nodes.JOIN_PAUSE_S)
-        if node is None:
-            raise AssertionError("the last attempt to join neither joined nor failed")
-        self._joined.add(node.id)
-        self._is_alone, self._usages.shared = alone, not alone
+        node = await self._own_nodes.join(self._lane, broker, alone=alone)
+        self._usages.shared = not alone
         return node
 
     async def beat(self, node: NodeId, lapse_ms: int | None) -> Beat:
@@ -122,9 +108,8 @@ class PostgresStore:
 
     async def leave(self, node: NodeId) -> None:
         """A node ends; see `Store.leave`."""
-        self._joined.discard(node)
         self._leases.forget_all(*nodes.links_of(node))
-        await self._lane.do(partial(nodes.leave, node=node))
+        await self._own_nodes.leave(self._lane, node)
 
     # Mailboxes
 
