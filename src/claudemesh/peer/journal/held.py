@@ -40,10 +40,7 @@ class HeldRow(NamedTuple):
     refused_at: UnixMillis | None
 
 
-_COLUMNS: Final = (
-    "id, message_id, sender, session, reply_to, frame, signature, attestation, accepted_at, received_at, channel, gap,"
-    " is_stale, rank, is_confirmed, expires_at, reason, reached, allowed, refused_at"
-)
+_COLUMNS: Final = ", ".join(HeldRow._fields)
 
 
 def add(

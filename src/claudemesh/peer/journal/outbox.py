@@ -1,6 +1,5 @@
 """Rows of the outbox: one per message and addressed peer, from `queued` to settled."""
 
-import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
@@ -12,8 +11,7 @@ from claudemesh.types import Intent, MeshId, MessageId, PeerId, Priority, Sessio
 
 RANKS: Final[dict[Priority, int]] = {"now": 0, "next": 1, "low": 2}
 PRIORITIES: Final[tuple[Priority, ...]] = ("now", "next", "low")
-_OPEN: Final = OpenRows("outbox", "peer")
-_THESE: Final = "SELECT * FROM outbox_rows WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
+_OPEN: Final = OpenRows("outbox", "outbox_rows", "peer")
 
 
 class Draft(NamedTuple):
@@ -126,9 +124,8 @@ def load_open(
     agents: bool = True,
     full: Sequence[str] = (),
 ) -> list[OutboxRow]:
-    """The next rows that are not settled, the most urgent and oldest first; see `OpenRows.ids`."""
-    wanted = _OPEN.ids(connection, mesh, skip, limit, agents=agents, full=full)
-    return [_row(row) for row in connection.execute(_THESE, (json.dumps(wanted),))] if wanted else []
+    """The next rows that are not settled, the most urgent and oldest first; see `OpenRows.load`."""
+    return [_row(row) for row in _OPEN.load(connection, mesh, skip, limit, agents=agents, full=full)]
 
 
 def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> list[OutboxRow]:

@@ -1,6 +1,5 @@
 """Rows of posts that this peer writes: one per message, whatever the size of the channel."""
 
-import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
@@ -11,8 +10,7 @@ from claudemesh.protocol.chains import Chain
 from claudemesh.protocol.delivery import Claim, Outcome, Stage, Witness
 from claudemesh.types import ChannelId, Digest, Intent, MeshId, MessageId, PeerId, Priority, SessionId, UnixMillis
 
-_OPEN: Final = OpenRows("posts", "channel")
-_THESE: Final = "SELECT * FROM post_rows WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
+_OPEN: Final = OpenRows("posts", "post_rows", "channel")
 
 
 class PostDraft(NamedTuple):
@@ -106,9 +104,8 @@ def load_open(
     agents: bool = True,
     full: Sequence[str] = (),
 ) -> list[PostRow]:
-    """The next posts that are not settled, the most urgent and oldest first; see `OpenRows.ids`."""
-    wanted = _OPEN.ids(connection, mesh, skip, limit, agents=agents, full=full)
-    return [_row(row) for row in connection.execute(_THESE, (json.dumps(wanted),))] if wanted else []
+    """The next posts that are not settled, the most urgent and oldest first; see `OpenRows.load`."""
+    return [_row(row) for row in _OPEN.load(connection, mesh, skip, limit, agents=agents, full=full)]
 
 
 def find(connection: sqlite3.Connection, mesh: MeshId, message_id: str) -> PostRow | None:
