@@ -63,7 +63,7 @@ class Announcer:
         self,
         key: SigningKey,
         clock: Callable[[], UnixMillis],
-        grants: Limits,
+        limits: Limits,
         on_change: Callable[[Change], None],
         *,
         alone: bool,
@@ -72,14 +72,14 @@ class Announcer:
         self._key = key
         self._broker = BrokerId(key.public)
         self._clock = clock
-        self._grants = grants
+        self._limits = limits
         self._on_change = on_change
         self._alone = alone
 
     def head(self, mesh: Mesh) -> Statement:
         """The signed head, not older than a minute while a mesh has links."""
         if self._alone or not mesh.serves(self._broker):
-            return mesh.signed_head(self._key, self._clock(), self._grants.head_interval_ms)
+            return mesh.signed_head(self._key, self._clock(), self._limits.head_interval_ms)
         return mesh.kept_head()
 
     def announce(self, mesh: Mesh, entries: Sequence[Entry], change: Change) -> None:

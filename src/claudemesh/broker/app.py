@@ -41,7 +41,7 @@ from claudemesh.broker.upkeep import Upkeep
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.errors import LocalError
 from claudemesh.listen import Listen
-from claudemesh.protocol import limits
+from claudemesh.protocol.limits import MAX_FRAME_BYTES
 from claudemesh.transport import run as run_loop
 from claudemesh.transport.listener import Listener, ListenerLimits
 from claudemesh.types import BrokerId
@@ -127,7 +127,7 @@ class Broker:
         """Stop: finish the commit, tell every link, close; within the drain timeout."""
         core, server = self._core, self._server
         server.draining = self._http.draining = True
-        timeout_s = core.grants.drain_timeout_ms / 1_000
+        timeout_s = core.limits.drain_timeout_ms / 1_000
         self._listener.stop_accepting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s / 2):
@@ -165,7 +165,7 @@ class Broker:
         self._members = self._parts.of(Members)(core)
         self._http = Http(core, self._bus)
         self._server = Server(core, self._members, self._http, lambda: self._origins)
-        self._listener = Listener(self._server, _listener_limits(core.grants, self.settings))
+        self._listener = Listener(self._server, _listener_limits(core.limits, self.settings))
         self._upkeep = Upkeep(core, self._listener, self._server, self._http, self._members)
         for work in (
             core.exchange.commit_forever,
@@ -182,32 +182,32 @@ class Broker:
             core.spawn(self._heart.beat_forever(self._on_death, self._on_burial))
 
     def _build_core(self, key: SigningKey, log: Log, metrics: Metrics, shedding: Shedding) -> Core:
-        grants, broker, alone, of = self.settings.limits, BrokerId(key.public), self._bus is None, self._parts.of
+        limits, broker, alone, of = self.settings.limits, BrokerId(key.public), self._bus is None, self._parts.of
         clock, spawn = unix_millis if alone else self._heart.clock, self._tasks.spawn
         directory, hints, creation = Directory(self._store), self._hints, self.settings.mesh_creation
 
         def notice(event: str) -> Any:
             return undelivered_notice(key, clock, event)
 
-        announcer = Announcer(key, clock, grants, self._changed, alone=alone)
-        following = None if alone else Following(self._store, directory, announcer, key, clock, grants)
-        leasing = of(Leasing)(self._store, directory, grants, metrics, clock, spawn, notice, hints)
+        announcer = Announcer(key, clock, limits, self._changed, alone=alone)
+        following = None if alone else Following(self._store, directory, announcer, key, clock, limits)
+        leasing = of(Leasing)(self._store, directory, limits, metrics, clock, spawn, notice, hints)
         acceptances = Acceptances(key, clock)
-        commits = of(Commits)(self._store, leasing, acceptances, grants, metrics, clock, shedding, following, notice)
-        exchange = Exchange(commits, leasing, acceptances, grants, metrics, clock, broker, shedding)
+        commits = of(Commits)(self._store, leasing, acceptances, limits, metrics, clock, shedding, following, notice)
+        exchange = Exchange(commits, leasing, acceptances, limits, metrics, clock, broker, shedding)
         ordering = of(Ordering)(
-            self._store, directory, key, creation, grants, metrics, clock, announcer, following, hints
+            self._store, directory, key, creation, limits, metrics, clock, announcer, following, hints
         )
         return Core(
             key=key,
-            grants=grants,
+            limits=limits,
             store=self._store,
             directory=directory,
             ordering=ordering,
             exchange=exchange,
             leasing=leasing,
-            presence=Presence(grants.rejoin_grace_ms),
-            addresses=AddressPolicy(grants),
+            presence=Presence(limits.rejoin_grace_ms),
+            addresses=AddressPolicy(limits),
             metrics=metrics,
             log=log,
             clock=clock,
@@ -230,7 +230,7 @@ class Broker:
             following,
             core.leasing,
             core.id,
-            core.grants,
+            core.limits,
             core.metrics,
             core.clock,
             core.spawn,
@@ -260,16 +260,16 @@ class Broker:
         self._members.changed(change)
 
 
-def _listener_limits(grants: Limits, settings: Settings) -> ListenerLimits:
+def _listener_limits(limits: Limits, settings: Settings) -> ListenerLimits:
     return ListenerLimits(
-        half_open=grants.half_open_links,
-        half_open_per_address=grants.half_open_links_per_address,
-        unauthenticated_bytes=grants.unauthenticated_bytes,
-        handshake_timeout_s=grants.handshake_timeout_ms / 1_000,
-        frame_bytes=limits.MAX_FRAME_BYTES,
-        buffered_bytes=grants.buffered_bytes_max,
-        held_bytes=grants.held_bytes,
-        links=grants.links,
+        half_open=limits.half_open_links,
+        half_open_per_address=limits.half_open_links_per_address,
+        unauthenticated_bytes=limits.unauthenticated_bytes,
+        handshake_timeout_s=limits.handshake_timeout_ms / 1_000,
+        frame_bytes=MAX_FRAME_BYTES,
+        buffered_bytes=limits.buffered_bytes_max,
+        held_bytes=limits.held_bytes,
+        links=limits.links,
         trust_forwarded_for=settings.trust_forwarded_for,
     )
 

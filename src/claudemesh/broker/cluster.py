@@ -42,7 +42,7 @@ class Cluster:
         following: Following,
         leasing: Leasing,
         broker: BrokerId,
-        grants: Limits,
+        limits: Limits,
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         spawn: Spawn,
@@ -54,7 +54,7 @@ class Cluster:
         self._following = following
         self._leasing = leasing
         self._broker = broker
-        self._grants = grants
+        self._limits = limits
         self._metrics = metrics
         self._clock = clock
         self._spawn = spawn
@@ -151,7 +151,7 @@ class Cluster:
         except (Malformed, BadSignature):
             return
         if body.get("mesh") == hint.mesh and body.get("who") == hint.peer:
-            show(mesh, hint.peer, hint.st, self._grants.presence_fanout_links, self._grants.buffered_bytes)
+            show(mesh, hint.peer, hint.st, self._limits.presence_fanout_links, self._limits.buffered_bytes)
 
     async def _close_superseded(self, mesh_id: MeshId, link_id: int) -> None:
         """A session has one link: the store knows which."""

@@ -91,7 +91,7 @@ class Commits:
         store: Store,
         leasing: Leasing,
         acceptances: Acceptances,
-        grants: Limits,
+        limits: Limits,
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         shedding: Shedding,
@@ -102,9 +102,9 @@ class Commits:
         self._store = store
         self._leasing = leasing
         self._following = following
-        self._routes = Routes(leasing, grants, notice)
+        self._routes = Routes(leasing, limits, notice)
         self._acceptances = acceptances
-        self._grants = grants
+        self._limits = limits
         self._metrics = metrics
         self._clock = clock
         self._shedding = shedding
@@ -224,19 +224,19 @@ class Commits:
 
     async def _quotas(self, batch: Batch) -> dict[Mailbox, Quota]:
         """What there is room for in every mailbox that the batch goes into, and in its mesh."""
-        grants = self._grants
+        limits = self._limits
         quotas: dict[Mailbox, Quota] = {}
         by_mesh: dict[MeshId, list[Mailbox]] = {}
         for mailbox in {letter.mailbox for letter in batch.letters} | mailboxes_of(batch.fan_outs):
             by_mesh.setdefault(mailbox.mesh, []).append(mailbox)
         for mesh, mailboxes in by_mesh.items():
             all_used = await self._store.mesh_usage(mesh)
-            whole = Quota(grants.mesh_rows - all_used.rows, grants.mesh_bytes - all_used.size)
+            whole = Quota(limits.mesh_rows - all_used.rows, limits.mesh_bytes - all_used.size)
             usages = await self._store.mailbox_usages(mesh, [mailbox.peer for mailbox in mailboxes])
             for mailbox, used in zip(mailboxes, usages, strict=True):
                 # Those who fetch are reached also when a member has filled the mailboxes of all who are away.
-                own = Quota(grants.reserved_rows - used.rows, grants.reserved_bytes - used.size)
-                quotas[mailbox] = Quota(grants.mailbox_rows - used.rows, grants.mailbox_bytes - used.size, whole, own)
+                own = Quota(limits.reserved_rows - used.rows, limits.reserved_bytes - used.size)
+                quotas[mailbox] = Quota(limits.mailbox_rows - used.rows, limits.mailbox_bytes - used.size, whole, own)
         return quotas
 
     def _within_quota(self, letters: Sequence[Pending], quotas: dict[Mailbox, Quota]) -> list[Pending]:

@@ -24,7 +24,7 @@ class Core:
     """One broker, without the sockets."""
 
     key: SigningKey
-    grants: Limits
+    limits: Limits
     store: Store
     directory: Directory
     ordering: Ordering

@@ -37,7 +37,7 @@ class Exchange:
         commits: Commits,
         leasing: Leasing,
         acceptances: Acceptances,
-        grants: Limits,
+        limits: Limits,
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         broker: BrokerId,
@@ -45,7 +45,7 @@ class Exchange:
     ) -> None:
         self._leasing = leasing
         self._acceptances = acceptances
-        self._grants = grants
+        self._limits = limits
         self._metrics = metrics
         self._clock = clock
         self._broker = broker
@@ -77,7 +77,7 @@ class Exchange:
         now = self._clock()
         if self._is_too_fast(link, message, 1, now):
             return
-        objection = object_to_send(link, mesh, message, known, self._broker, now, self._grants.queue_lifetime_ms)
+        objection = object_to_send(link, mesh, message, known, self._broker, now, self._limits.queue_lifetime_ms)
         if objection is not None:
             self._refuse(link, message, *objection)
         elif known is not None:
@@ -88,12 +88,12 @@ class Exchange:
         check_flat(frame)
         self._metrics.envelopes_submitted += 1
         now = self._clock()
-        latest = now + self._grants.queue_lifetime_ms
-        objection = object_to_post(link, mesh, message, known, self._broker, now, self._grants.queue_lifetime_ms)
+        latest = now + self._limits.queue_lifetime_ms
+        objection = object_to_post(link, mesh, message, known, self._broker, now, self._limits.queue_lifetime_ms)
         recipients = 0
         if objection is None:
             recipients = len(mesh.subscriptions.subscribers(mesh.roster, ChannelId(message.chan)))
-        if self._is_too_fast(link, message, message_cost(recipients, self._grants.messages_burst), now):
+        if self._is_too_fast(link, message, message_cost(recipients, self._limits.messages_burst), now):
             return
         if objection is not None:
             self._refuse(link, message, *objection)
@@ -187,7 +187,7 @@ class Exchange:
         return True
 
     def _is_busy(self) -> bool:
-        return self._pending_rows >= self._grants.pending_messages or self._pending_bytes >= self._grants.pending_bytes
+        return self._pending_rows >= self._limits.pending_messages or self._pending_bytes >= self._limits.pending_bytes
 
     def _enqueue(
         self, link: Link, mesh: Mesh, message: Send, frame: bytes, known: KnownAttestation, now: UnixMillis
@@ -197,13 +197,13 @@ class Exchange:
         not_before = UnixMillis(message.nbf) if message.nbf is not None and message.nbf > now else None
         leased = None
         if not_before is None and not self._commits.is_routing:
-            leased = mailbox.direct(self._grants.buffered_bytes)
+            leased = mailbox.direct(self._limits.buffered_bytes)
         if leased is not None:
             leased.window.reserve(size)
         elif not_before is None:
             mailbox.uncommitted += 1
             mailbox.backlog = True
-        latest = now + self._grants.queue_lifetime_ms
+        latest = now + self._limits.queue_lifetime_ms
         submission = Submission(
             mesh=mesh.id,
             to=mailbox.peer,

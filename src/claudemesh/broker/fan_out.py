@@ -83,9 +83,9 @@ class PendingFanOut:
 class Routes:
     """Decides where the rows of a fan-out go, and undoes or carries out what was decided."""
 
-    def __init__(self, leasing: Leasing, grants: Limits, notice: Callable[[str], Notice]) -> None:
+    def __init__(self, leasing: Leasing, limits: Limits, notice: Callable[[str], Notice]) -> None:
         self._leasing = leasing
-        self._grants = grants
+        self._limits = limits
         self._notice = notice
 
     def open(self, one: PendingFanOut, quotas: Mapping[Mailbox, Quota]) -> FanOut:
@@ -96,7 +96,7 @@ class Routes:
             if quota is not None and not quota.take(one.size):
                 one.missed.append(mailbox.peer)
                 continue
-            leased = mailbox.direct(self._grants.buffered_bytes) if due else None
+            leased = mailbox.direct(self._limits.buffered_bytes) if due else None
             if leased is not None:
                 leased.window.reserve(one.size)
             elif due:

@@ -35,14 +35,14 @@ class Following:
         announcer: Announcer,
         key: SigningKey,
         clock: Callable[[], UnixMillis],
-        grants: Limits,
+        limits: Limits,
     ) -> None:
         self._store = store
         self._directory = directory
         self._announcer = announcer
         self._key = key
         self._clock = clock
-        self._grants = grants
+        self._limits = limits
 
     async def refresh(self, mesh: Mesh) -> bool:
         """Bring one mesh up to date; returns false when the store does not hold it any more.
@@ -133,14 +133,14 @@ class Following:
         now = self._clock()
         signed = sign_head(mesh.id, roster.seq, roster.head, now, self._key)
         row = HeadRow(roster.seq, now, encode_statement(signed))
-        kept = await self._store.renew_head(mesh.id, row, UnixMillis(now - self._grants.head_interval_ms))
+        kept = await self._store.renew_head(mesh.id, row, UnixMillis(now - self._limits.head_interval_ms))
         if kept is None or kept.seq != roster.seq:
             return False  # somebody has appended meanwhile
         _keep(mesh, kept)
         return True
 
     def _is_old(self, head: HeadRow | None) -> bool:
-        return head is None or head.at < self._clock() - self._grants.head_interval_ms
+        return head is None or head.at < self._clock() - self._limits.head_interval_ms
 
 
 def version_of(mesh: Mesh) -> Version:

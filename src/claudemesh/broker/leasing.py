@@ -37,7 +37,7 @@ class Leasing:
         self,
         store: Store,
         directory: Directory,
-        grants: Limits,
+        limits: Limits,
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         spawn: Spawn,
@@ -46,7 +46,7 @@ class Leasing:
     ) -> None:
         self._store = store
         self._directory = directory
-        self._grants = grants
+        self._limits = limits
         self._metrics = metrics
         self._clock = clock
         self._spawn = spawn
@@ -201,7 +201,7 @@ class Leasing:
                 limit = min(link.window.room(), most)
                 if limit <= 0:
                     return  # the next acknowledgement pumps again
-                if link.outlet.buffered() > self._grants.buffered_bytes:
+                if link.outlet.buffered() > self._limits.buffered_bytes:
                     self._stalled.add((mesh, mailbox))
                     return
                 counts = mailbox.waiting, mailbox.waiting_elsewhere
@@ -241,7 +241,7 @@ class Leasing:
 
     async def _wait_for_reader(self, mailbox: Mailbox, link: Link) -> None:
         """A reader that is slower than the link that came after it gives way."""
-        while link.outlet.buffered() > self._grants.buffered_bytes and not link.closed:
+        while link.outlet.buffered() > self._limits.buffered_bytes and not link.closed:
             if mailbox.newest() is not link:
                 link.close(Closing(code="limit", detail="slow reader"), audit_reason="limit")
             await asyncio.sleep(_SLOW_READER_POLL_S)

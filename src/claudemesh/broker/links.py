@@ -157,6 +157,6 @@ class Link:
         return new
 
 
-def open_window(grants: Limits) -> Window:
+def open_window(limits: Limits) -> Window:
     """The window of a new link."""
-    return Window(grants.unacknowledged_pushes, grants.unacknowledged_bytes)
+    return Window(limits.unacknowledged_pushes, limits.unacknowledged_bytes)

@@ -77,11 +77,11 @@ class Members:
     async def _wait_for_reader(self, outlet: Outlet) -> None:
         """A log may be longer than what is buffered for a link before it is cut off."""
         buffered, since = outlet.buffered(), self._core.clock()
-        while outlet.buffered() > self._core.grants.buffered_bytes:
+        while outlet.buffered() > self._core.limits.buffered_bytes:
             await asyncio.sleep(_SLOW_READER_POLL_S)
             if outlet.buffered() < buffered:
                 buffered, since = outlet.buffered(), self._core.clock()
-            elif self._core.clock() - since >= self._core.grants.presence_lease_ms:
+            elif self._core.clock() - since >= self._core.limits.presence_lease_ms:
                 raise Refused("rate_limited", "slow reader")
 
     async def ended(self, mesh: Mesh, link: Link, silent: bool) -> None:
@@ -177,9 +177,9 @@ class Members:
             peer=mailbox.peer,
             session=attestation.session,
             outlet=outlet,
-            window=open_window(core.grants),
-            messages=link_bucket(core.grants, now),
-            requests=request_bucket(core.grants, now),
+            window=open_window(core.limits),
+            messages=link_bucket(core.limits, now),
+            requests=request_bucket(core.limits, now),
             heard_at=now,
             is_restricted=restricted,
         )
@@ -203,7 +203,7 @@ class Members:
         for old in [link for link in links if link.session == session and not link.closed]:
             self._replace(old)
         open_links = [link for link in links if not link.closed]
-        for old in open_links[: max(0, len(open_links) - self._core.grants.links_per_peer + 1)]:
+        for old in open_links[: max(0, len(open_links) - self._core.limits.links_per_peer + 1)]:
             self._replace(old)
 
     def _replace(self, link: Link) -> None:
@@ -255,7 +255,7 @@ class Members:
         if now - self._departed_at < DEPART_INTERVAL_MS:
             return []
         self._departed_at = now
-        before = UnixMillis(now - core.grants.rejoin_grace_ms)
+        before = UnixMillis(now - core.limits.rejoin_grace_ms)
         gone = await core.store.depart_absent(before, DEPART_ROWS)
         for mesh_id in {mesh_id for mesh_id, _ in gone}:
             await core.directory.find(mesh_id)  # who is told has links here, or hears it from the bus
@@ -280,10 +280,10 @@ class Members:
     def _tell(self, mesh: Mesh, event: str, peer: PeerId, reason: Reason | None = None) -> None:
         """Announce that a peer joined or left; the audit log gets the same event."""
         core, now = self._core, self._core.clock()
-        grants = core.grants
-        if len(mesh.links) <= grants.presence_fanout_links and (mesh.links or not core.is_alone):
+        limits = core.limits
+        if len(mesh.links) <= limits.presence_fanout_links and (mesh.links or not core.is_alone):
             statement = presence_event(mesh.id, event, peer, core.key, now)
-            show(mesh, peer, statement, grants.presence_fanout_links, grants.buffered_bytes)
+            show(mesh, peer, statement, limits.presence_fanout_links, limits.buffered_bytes)
             core.hints.said(mesh.id, peer, statement)
         kind: EventType = "connect" if event == "peer_joined" else "disconnect"
         core.spawn(self._audit([AuditEvent(mesh=mesh.id, event_type=kind, actor=peer, reason=reason)]))

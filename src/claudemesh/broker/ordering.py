@@ -40,7 +40,7 @@ class Ordering:
         directory: Directory,
         key: SigningKey,
         mesh_creation: Literal["open", "closed"],
-        grants: Limits,
+        limits: Limits,
         metrics: Metrics,
         clock: Callable[[], UnixMillis],
         announcer: Announcer,
@@ -52,7 +52,7 @@ class Ordering:
         self._key = key
         self._broker = BrokerId(key.public)
         self._mesh_creation = mesh_creation
-        self._grants = grants
+        self._limits = limits
         self._metrics = metrics
         self._clock = clock
         self._announcer = announcer
@@ -234,7 +234,7 @@ class Ordering:
             raise _refusal(error) from error
         except (Malformed, BadSignature) as error:
             raise _refusal(error) from error
-        if checked.seq >= self._grants.roster_entries and checked.op not in _ALWAYS:
+        if checked.seq >= self._limits.roster_entries and checked.op not in _ALWAYS:
             raise Refused("limit", "roster_entries")
         at = checked.body["at"]
         if at > now + limits.CLOCK_SKEW_MS:

@@ -13,7 +13,7 @@ MAX_BUCKETS: Final = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one broker grants. Each can be overridden by its operator; docs/spec/limits.md has a row for each."""
+    """What one broker allows. Each can be overridden by its operator; docs/spec/limits.md has a row for each."""
 
     messages_per_second: int = limits.MESSAGES_PER_SECOND
     messages_burst: int = limits.MESSAGES_BURST
@@ -209,23 +209,23 @@ class AddressPolicy:
 
     __slots__ = ("claims_by_address", "claims_by_invite", "failures", "meshes", "uploads")
 
-    def __init__(self, grants: Limits) -> None:
-        self.failures = Buckets(grants.failed_handshakes_per_minute, MINUTE_MS)
-        self.claims_by_address = Buckets(grants.claims_per_minute_per_address, MINUTE_MS)
-        self.claims_by_invite = Buckets(grants.claims_per_minute_per_invite, MINUTE_MS)
-        self.meshes = Buckets(grants.meshes_per_hour_per_address, HOUR_MS)
-        self.uploads = Buckets(grants.uploads_per_hour_per_address, HOUR_MS)
+    def __init__(self, limits: Limits) -> None:
+        self.failures = Buckets(limits.failed_handshakes_per_minute, MINUTE_MS)
+        self.claims_by_address = Buckets(limits.claims_per_minute_per_address, MINUTE_MS)
+        self.claims_by_invite = Buckets(limits.claims_per_minute_per_invite, MINUTE_MS)
+        self.meshes = Buckets(limits.meshes_per_hour_per_address, HOUR_MS)
+        self.uploads = Buckets(limits.uploads_per_hour_per_address, HOUR_MS)
 
     def admit_claim(self, address: str, invite: str, now: UnixMillis) -> int:
         """Returns 0, or the milliseconds after which the claim may be repeated."""
         return self.claims_by_address.take(address, now) or self.claims_by_invite.take(invite, now)
 
 
-def link_bucket(grants: Limits, now: UnixMillis) -> TokenBucket:
+def link_bucket(limits: Limits, now: UnixMillis) -> TokenBucket:
     """Messages of one link."""
-    return TokenBucket(grants.messages_per_second, SECOND_MS, grants.messages_burst, now)
+    return TokenBucket(limits.messages_per_second, SECOND_MS, limits.messages_burst, now)
 
 
-def request_bucket(grants: Limits, now: UnixMillis) -> TokenBucket:
+def request_bucket(limits: Limits, now: UnixMillis) -> TokenBucket:
     """Requests of one link that are not messages: each costs more than it looks."""
-    return TokenBucket(grants.requests_per_second, SECOND_MS, grants.requests_burst, now)
+    return TokenBucket(limits.requests_per_second, SECOND_MS, limits.requests_burst, now)

@@ -48,7 +48,7 @@ class Server(Hooks):
         self._http = http
         self._origins = origins
         self._service = Service(core)
-        self._uploads = Uploads(core.grants.uploads)
+        self._uploads = Uploads(core.limits.uploads)
         self._open: dict[Link, Stream] = {}
         self._waiting: dict[BrokerLink, Stream] = {}
         self.draining = False
@@ -93,7 +93,7 @@ class Server(Hooks):
 
     def sweep(self) -> None:
         """Once a second: end links that were silent for a whole presence lease."""
-        now, lease_ms = self._core.clock(), self._core.grants.presence_lease_ms
+        now, lease_ms = self._core.clock(), self._core.limits.presence_lease_ms
         for link, stream in list(self._open.items()):
             if now - link.heard_at >= lease_ms and not link.closed:
                 link.silent = True
@@ -117,7 +117,7 @@ class Server(Hooks):
                 event = proto.receive(frame, self._core.clock())
                 if isinstance(event, HelloReceived):
                     # What is left to do is ours: to load a long roster may take longer than a stranger may to speak.
-                    stream.extend(self._core.grants.presence_lease_ms / 1_000)
+                    stream.extend(self._core.limits.presence_lease_ms / 1_000)
                     return await self._members.open(event, proto, stream)
                 rid = event.rid if isinstance(event, Append) else None
                 await stranger.answer(event)
@@ -146,7 +146,7 @@ class Server(Hooks):
             await self._members.ended(mesh, link, link.silent)
 
     async def _read_member(self, stream: Stream, proto: BrokerLink, mesh: Mesh, link: Link) -> None:
-        grants = self._core.grants
+        limits = self._core.limits
         refusals = 0
         while (frame := await stream.receive()) is not None and not link.closed:
             try:
@@ -162,7 +162,7 @@ class Server(Hooks):
             except Invalid as error:
                 if not self._tolerate(link, error):
                     return
-            while stream.buffered() > grants.buffered_bytes and not link.closed:  # noqa: ASYNC110
+            while stream.buffered() > limits.buffered_bytes and not link.closed:  # noqa: ASYNC110
                 await asyncio.sleep(_SLOW_READER_POLL_S)  # reads nothing more from who does not read
 
     async def _submit(self, link: Link, mesh: Mesh, message: Send | Post, frame: bytes, refusals: int) -> int:

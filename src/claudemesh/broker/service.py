@@ -20,8 +20,9 @@ from claudemesh.broker.subscriptions import is_member
 from claudemesh.crypto import identity
 from claudemesh.crypto.epoch_record import EpochRecord, open_record
 from claudemesh.errors import ClaudemeshError, Invalid, LocalError, Refused
-from claudemesh.protocol import limits, messages
+from claudemesh.protocol import messages
 from claudemesh.protocol.epoch_rules import check_publication, slot_holders
+from claudemesh.protocol.limits import AUDIT_ROWS_PER_FRAME, CLOCK_SKEW_MS, MINUTE_MS
 from claudemesh.protocol.messages import (
     Append,
     Appended,
@@ -64,13 +65,11 @@ class Service:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        grants = core.grants
-        self._appends = Buckets(grants.appends_per_minute, limits.MINUTE_MS)
-        self._cards = Buckets(1, grants.card_interval_ms, burst=3)
-        self._epochs = Buckets(1, grants.epoch_interval_ms)
-        self._attestations = Buckets(
-            grants.attestations_per_minute, limits.MINUTE_MS, 2 * grants.attestations_per_minute
-        )
+        limits = core.limits
+        self._appends = Buckets(limits.appends_per_minute, MINUTE_MS)
+        self._cards = Buckets(1, limits.card_interval_ms, burst=3)
+        self._epochs = Buckets(1, limits.epoch_interval_ms)
+        self._attestations = Buckets(limits.attestations_per_minute, MINUTE_MS, 2 * limits.attestations_per_minute)
 
     def cost_ms(self, link: Link, message: Message) -> int:
         """How long this request has to wait; nothing else is read from its link meanwhile."""
@@ -170,11 +169,11 @@ class Service:
         attestation = identity.open_attestation(message.st)
         if attestation.mesh != mesh.id or attestation.member != link.peer:
             raise Refused("invalid", "the attestation is of another peer")
-        if not attestation.issued_at - limits.CLOCK_SKEW_MS <= now <= attestation.expires_at:
+        if not attestation.issued_at - CLOCK_SKEW_MS <= now <= attestation.expires_at:
             raise Refused("invalid", "the attestation is not valid now; check the clocks")
         sessions = self._core.presence.sessions_of(mesh.id, link.peer, link.id)
         known_session = any(session == attestation.session for session, _ in sessions)
-        if message.live and not known_session and len(sessions) >= self._core.grants.sessions_per_link:
+        if message.live and not known_session and len(sessions) >= self._core.limits.sessions_per_link:
             raise Refused("limit", "sessions_per_link")
         known = KnownAttestation(attestation, encode_statement(message.st))
         await self._core.store.put_attestation(
@@ -220,7 +219,7 @@ class Service:
             raise Refused(*(objection or ("invalid", "")))
         check_publication(record, known.attestation, message.slots, mesh.roster)
         self._epochs.take(key, now)
-        await self._core.exchange.publish(_pending_epoch(link, mesh, record, message, known, now, self._core.grants))
+        await self._core.exchange.publish(_pending_epoch(link, mesh, record, message, known, now, self._core.limits))
         link.send(Ok(rid=message.rid))
 
     async def _subscribe(self, link: Link, mesh: Mesh, message: Subscribe) -> None:
@@ -229,7 +228,7 @@ class Service:
             raise Refused("moved")
         if not is_member(mesh.roster, channel, link.peer):
             raise Refused("invalid", "the peer is not in the channel")
-        limit = core.grants.subscriptions_per_peer
+        limit = core.limits.subscriptions_per_peer
         wanted = mesh.subscriptions.decide(mesh.roster, channel, link.peer, message.on, limit)
         await core.store.subscribe(mesh.id, channel, link.peer, wanted)
         mesh.subscriptions.set(channel, link.peer, wanted)
@@ -269,7 +268,7 @@ class Service:
 
     async def _get_audit(self, link: Link, mesh: Mesh, message: GetAudit) -> None:
         n, head = await self._core.store.audit_head(mesh.id)
-        rows = await self._core.store.audit_rows(mesh.id, message.n, limits.AUDIT_ROWS_PER_FRAME)
+        rows = await self._core.store.audit_rows(mesh.id, message.n, AUDIT_ROWS_PER_FRAME)
         rows = rows[: max(0, n - message.n)]
         more = message.n + len(rows) < n
         cp = None if more else audit.checkpoint(mesh.id, n, head, self._core.clock(), self._core.key)
@@ -288,7 +287,7 @@ def _pending_epoch(
     message: PutEpoch,
     known: KnownAttestation,
     now: UnixMillis,
-    grants: Limits,
+    limits: Limits,
 ) -> PendingFanOut:
     payload = _encode(PublishedEpoch(message.st, message.att))
     holders = slot_holders(mesh.roster, record.scope, record.roster_seq)
@@ -303,7 +302,7 @@ def _pending_epoch(
         attestation=known,
         payload=payload,
         size=len(payload) + len(message.slots[0]),
-        expires_at=UnixMillis(now + grants.queue_lifetime_ms),
+        expires_at=UnixMillis(now + limits.queue_lifetime_ms),
         slots=dict(zip(holders, message.slots, strict=True)),
     )
 

@@ -40,7 +40,7 @@ class Stranger:
         self._proto = proto
         self._mesh: Mesh | None = None
         self._invite = InviteId("")
-        self._requests = request_bucket(core.grants, core.clock())
+        self._requests = request_bucket(core.limits, core.clock())
 
     def wait_ms(self) -> int:
         """How long to wait before the next frame is answered."""
@@ -129,7 +129,7 @@ class Stranger:
 
     def _stay(self) -> None:
         uploading = self._proto.state is LinkState.UPLOADING
-        self._stream.extend(self._core.grants.presence_lease_ms / 1_000, any_size=uploading)
+        self._stream.extend(self._core.limits.presence_lease_ms / 1_000, any_size=uploading)
 
     def _send(self, message: Message) -> None:
         self._stream.write(encode_message(message))

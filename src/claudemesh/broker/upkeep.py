@@ -28,9 +28,9 @@ class Upkeep:
 
     async def restore_presence(self) -> None:
         """Who was connected when the broker stopped may come back without joining anew."""
-        core, now, grants = self._core, unix_millis(), self._core.grants
+        core, now, limits = self._core, unix_millis(), self._core.limits
         for row in await core.store.expire_presence(UnixMillis(now + 1)):
-            if now - row.last_seen <= grants.presence_lease_ms + grants.rejoin_grace_ms:
+            if now - row.last_seen <= limits.presence_lease_ms + limits.rejoin_grace_ms:
                 core.presence.restore(row.mesh, row.peer, row.last_seen, now)
 
     async def sweep_forever(self) -> None:
@@ -54,7 +54,7 @@ class Upkeep:
             core.presence.forget_all_but({mesh.id for mesh in core.directory.loaded()})
             try:
                 await core.store.expire_attestations(now)
-                before = UnixMillis(now - core.grants.unserved_lifetime_ms)
+                before = UnixMillis(now - core.limits.unserved_lifetime_ms)
                 for row in await core.store.meshes():
                     mesh = core.directory.cached(row.mesh)
                     if row.served or row.created_at >= before or (mesh and mesh.used):
