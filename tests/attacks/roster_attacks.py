@@ -10,7 +10,7 @@ from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import RosterConflict
 from claudemesh.protocol import messages
-from claudemesh.protocol.limits import DAY_MS, HOUR_MS
+from claudemesh.protocol.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from tests.attacks.forgeries import escalations, escalations_of_an_admin, verdict
 from tests.attacks.hostile_link import HostileLink
@@ -94,6 +94,23 @@ async def use_an_expired_or_revoked_link(world: World) -> Outcome:
 
     codes = frozenset(verdict(entries, admission) for admission in forged)
     return Outcome(late.id in bob.roster().members, codes)
+
+
+async def bring_an_expired_link_back(world: World) -> Outcome:
+    """A04: nothing else has happened since the link expired, and its holder dates its admission back to before that."""
+    bob, late = await world.victim("bob"), WireMember("late", world.clock)
+    await world.extend(world.owner.entry("role", who=bob.id, role="admin"))
+    expiring, before = await world.invite(ttl_ms=HOUR_MS), world.clock() + HOUR_MS - MINUTE_MS
+    seq = world.held.main.seq
+    world.clock.advance(DAY_MS)
+    await world.chance(lambda: world.held.main.seq > seq, 5.0)
+    entries = list(world.held.main.entries)
+    late.follow(*entries)
+    admission = late.admission(expiring.invite_key(), at=before)
+
+    await world.show_forged(bob, admission)
+
+    return Outcome(late.id in bob.roster().members, frozenset({verdict(entries, admission)}))
 
 
 async def sell_ones_own_mesh(world: World) -> Outcome:

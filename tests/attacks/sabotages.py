@@ -8,7 +8,7 @@ from unittest import mock
 
 from claudemesh.crypto import frames, identity, statements
 from claudemesh.crypto.statements import Statement
-from claudemesh.peer import batch, settling
+from claudemesh.peer import batch, overdue, settling
 from claudemesh.peer.batch import Notice
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.joining import _Joining
@@ -184,6 +184,17 @@ def no_rule(op: str) -> Iterator[None]:
         return tuple(dict.fromkeys([*keys, *([body["inv"]] if op == "invite" else [])]))
 
     with mock.patch.dict(roster_rules._RULES, {op: allow}):
+        yield
+
+
+@contextmanager
+def expired_links_stay() -> Iterator[None]:
+    """Nobody closes an invite whose time is over."""
+
+    async def close_overdue(*_: Any) -> None:
+        return None
+
+    with _replaced(overdue.close_overdue, close_overdue):
         yield
 
 

@@ -46,6 +46,7 @@ PEERS: list[tuple[Sabotage, Attack]] = [
     (sabotages.no_roster_signatures, roster_attacks.admit_a_ghost),
     (partial(sabotages.no_rule, "admit"), roster_attacks.exceed_the_uses_of_a_link),
     (partial(sabotages.no_rule, "admit"), roster_attacks.use_an_expired_or_revoked_link),
+    (sabotages.expired_links_stay, roster_attacks.bring_an_expired_link_back),
     (partial(sabotages.no_rule, "role"), roster_attacks.escalate),
     (partial(sabotages.no_rule, "broker"), roster_attacks.escalate),
     (partial(sabotages.no_rule, "invite"), roster_attacks.escalate),

@@ -37,6 +37,14 @@ async def test_a04_broker_cannot_keep_a_link_alive(theatre: World) -> None:
     assert outcome.codes == {"denied invite_expired", "time_back", "denied invite_revoked"}
 
 
+async def test_a04_an_expired_link_stays_dead_where_nothing_else_happens(theatre: World) -> None:
+    """A04: expected `time_back`: an administrator's peer closes the link, which moves the clock of the log."""
+    outcome = await roster_attacks.bring_an_expired_link_back(theatre)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"time_back"}
+
+
 async def test_a05_broker_cannot_answer_a_link_with_its_own_mesh(theatre: World) -> None:
     """A05: expected `wrong_mesh`; its own grant lacks the invite's signature: `sig_missing`."""
     outcome = await roster_attacks.sell_ones_own_mesh(theatre)

@@ -435,6 +435,39 @@ def test_state_of_an_invite_is_what_its_holder_can_expect() -> None:
     assert log.roster.invite_state(key("open").public, end + 1) == "expired"
 
 
+def test_an_invite_is_overdue_between_the_end_by_the_clock_and_the_end_by_the_log() -> None:
+    """As long as the log's clock stands before the end, an admission that is dated back would be good (A04)."""
+    log = Log()
+    end = log.now + limits.DAY_MS
+    for name in ("spent", "closed", "first", "second"):
+        log.invite("alice", name, exp=end)
+    log.admit("spent", "bob")
+    log.append("uninvite", "alice", inv=key("closed").public)
+    passed = end + limits.CLOCK_SKEW_MS
+
+    before, after = log.roster.overdue_invites(passed), log.roster.overdue_invites(passed + 1)
+    log.now = passed + 1
+    log.append("uninvite", "alice", inv=key("first").public)
+
+    assert before == []
+    assert {invite.id for invite in after} == {key("first").public, key("second").public}
+    assert log.roster.overdue_invites(passed + 1) == []
+
+
+def test_an_invite_that_is_closed_after_its_end_has_expired() -> None:
+    """Its holder is told that it came too late, not that somebody took the link back."""
+    log = Log()
+    log.invite("alice", "over")
+    log.invite("alice", "taken back")
+
+    log.append("uninvite", "alice", inv=key("taken back").public)
+    log.now += limits.DAY_MS + limits.CLOCK_SKEW_MS + 1
+    log.append("uninvite", "alice", inv=key("over").public)
+
+    states = [log.roster.invite_state(key(name).public, log.now) for name in ("over", "taken back")]
+    assert states == ["expired", "revoked"]
+
+
 # Channels
 
 

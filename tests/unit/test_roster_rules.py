@@ -348,7 +348,7 @@ def test_anybody_closes_an_expired_invite() -> None:
     log.append("uninvite", "bob", inv=key("i").public)
 
     assert before == "rank"
-    assert log.roster.invite_state(key("i").public, log.now) == "revoked"
+    assert log.roster.invite_state(key("i").public, log.now) == "expired"
 
 
 def test_admin_closes_a_members_invite_but_not_an_owners() -> None:

@@ -21,6 +21,7 @@ from claudemesh.peer.membership import Membership
 from claudemesh.peer.names import NameBook
 from claudemesh.peer.outbox_writer import OutboxWriter
 from claudemesh.peer.outgoing import Outgoing
+from claudemesh.peer.overdue import close_overdue
 from claudemesh.peer.presence import PresenceView
 from claudemesh.peer.receipts import ReceiptSender
 from claudemesh.peer.runtime import Runtime
@@ -132,6 +133,7 @@ class Parts:
             self.keyring.rotate(now)
             await self.cards.publish(line)
         self.keyring.drop_superseded(now)
+        await close_overdue(self.membership, self.keyring, line, now)
         self.save_progress()
         before = UnixMillis(now - limits.QUEUE_LIFETIME_MS)
         mesh = self.mesh

@@ -46,7 +46,7 @@ def _invite(state: RosterState, body: Body) -> None:
 
 
 def _uninvite(state: RosterState, body: Body) -> None:
-    _close_invite(state, body["inv"])
+    _close_invite(state, body["inv"], lapsed=body["at"] > state.invites[body["inv"]].expires_at)
 
 
 def _admit(state: RosterState, body: Body) -> None:
@@ -139,9 +139,9 @@ def _close_invites_of(state: RosterState, issuer: PeerId) -> None:
     state.open_invites.pop(issuer, None)
 
 
-def _close_invite(state: RosterState, invite: InviteId) -> None:
+def _close_invite(state: RosterState, invite: InviteId, *, lapsed: bool = False) -> None:
     known = state.invites[invite]
-    state.invites[invite] = replace(known, active=False)
+    state.invites[invite] = replace(known, active=False, lapsed=lapsed)
     state.open_invites.get(known.issuer, set()).discard(invite)
 
 

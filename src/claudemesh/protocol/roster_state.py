@@ -69,6 +69,8 @@ class Invite:
     """Device-link uses that a user admitted by it may issue in total; 0 for a device link."""
     used: int = 0
     active: bool = True
+    lapsed: bool = False
+    """Closed after its last moment: its holder came too late, nobody took it back."""
 
 
 @dataclass(slots=True)
@@ -180,10 +182,18 @@ class RosterState:
         if known is None:
             return "unknown"
         if not known.active:
-            return "revoked"
+            return "expired" if known.lapsed else "revoked"
         if known.used >= known.uses:
             return "exhausted"
         return "open" if now <= known.expires_at and self.is_open(known) else "expired"
+
+    def overdue_invites(self, now: UnixMillis) -> list[Invite]:
+        """Invites that have expired at `now` and not yet by the log's clock.
+
+        In a log that stands still, somebody with the link could date an admission back to before the end.
+        """
+        kept = (self.invites[invite] for invites in self.open_invites.values() for invite in invites)
+        return [invite for invite in kept if self.is_open(invite) and now > invite.expires_at + CLOCK_SKEW_MS]
 
     def device_uses_left(self, user: UserId) -> int:
         """How many more device-link uses a user below owner may issue."""
