@@ -301,6 +301,21 @@ def test_deadlines_are_the_handshake_then_the_lease(owner: Identity) -> None:
     assert open_link.handle_deadline(UnixMillis(later + limits.PRESENCE_LEASE_MS))
 
 
+def test_a_peer_that_always_has_something_to_send_asks_for_the_head_all_the_same(owner: Identity) -> None:
+    """A head that was signed anew comes with the answer to a ping alone."""
+    peer, _ = opened(owner)
+    pings = []
+
+    for second in range(0, 130, 5):
+        now = UnixMillis(NOW + second * limits.SECOND_MS)
+        peer.heard_at = now
+        ping = peer.handle_deadline(now)
+        pings += [second] if ping is not None else []
+        peer.encode(messages.ListPeers(rid=1), now)
+
+    assert pings == [60, 120]
+
+
 def test_peer_pings_when_it_was_silent_and_gives_a_silent_broker_up(owner: Identity) -> None:
     peer, _ = opened(owner)
     due = peer.next_deadline()

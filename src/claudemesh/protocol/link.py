@@ -237,6 +237,7 @@ class PeerLink:
         self._greeted = False
         self.heard_at = now
         self.sent_at = now
+        self._pinged_at = now
         self.state = LinkState.CHALLENGED
         self.broker: BrokerId | None = None
 
@@ -268,7 +269,7 @@ class PeerLink:
         """When `handle_deadline` wants to be called."""
         if self.state is LinkState.CHALLENGED:
             return UnixMillis(self._dialled_at + 2 * limits.HANDSHAKE_TIMEOUT_MS)
-        return UnixMillis(min(self.sent_at + limits.PING_INTERVAL_MS, self.heard_at + limits.PRESENCE_LEASE_MS))
+        return UnixMillis(min(self._ping_due_at(), self.heard_at + limits.PRESENCE_LEASE_MS))
 
     def handle_deadline(self, now: UnixMillis) -> bytes | None:
         """A ping to send, or None; raises `HandshakeRefused` when the broker has been silent for too long."""
@@ -278,9 +279,14 @@ class PeerLink:
             return None
         if now >= self.heard_at + limits.PRESENCE_LEASE_MS:
             raise HandshakeRefused("handshake_timeout", "the broker is silent")
-        if now >= self.sent_at + limits.PING_INTERVAL_MS:
+        if now >= self._ping_due_at():
+            self._pinged_at = now
             return self.encode(Ping(), now)
         return None
+
+    def _ping_due_at(self) -> int:
+        """After a silence; and as often as heads are signed anew, since their new ones come with the answer."""
+        return min(self.sent_at + limits.PING_INTERVAL_MS, self._pinged_at + limits.HEAD_INTERVAL_MS)
 
     def _greet(self, message: Challenge, now: UnixMillis) -> Greeted:
         challenge = handshake.open_challenge(message.st, self._expected, self._dialled, now)
