@@ -38,6 +38,8 @@ class CardDirectory:
         self._asked: set[PeerId] = set()
         self.ended: set[SessionId] = set()
         """Every session that its peer ended early, by its newest card."""
+        self.foreign = 0
+        """Number of the last card of this peer that was found at the broker and that this device never issued."""
 
     async def load(self) -> None:
         """Read the stored cards; they were verified before they were stored."""
@@ -87,7 +89,11 @@ class CardDirectory:
             self._asked.update(PeerId(member) for member in members)
 
     async def publish(self, line: Line) -> None:
-        """See that the broker holds the card of the current box key, and no card that this device never issued."""
+        """See that the broker holds the card of the current box key, and no card that this device never issued.
+
+        Of such a card the secret is not here: a copy of our keys made it, or this device before it was restored from
+        an older backup. A newer card takes its place, or nobody could write to this device any more.
+        """
         own, current = self._keyring.member, self._keyring.current
         answer = await line.request(GetCards(rid=0, members=[own]), CardsAnswer)
         published: Card | None = None
@@ -95,17 +101,29 @@ class CardDirectory:
             card = identity.open_card(statement)
             if card.member == own and card.mesh == self._membership.mesh:
                 published = card
-        if published is not None and _is_foreign(published, current.cs, current.box):
-            self._hub.publish(events.CloneSuspected(published.number))
-        if published is not None and published.number == current.cs:
-            return
         roster, mesh, now = self._membership.roster, self._membership.mesh, self._runtime.now()
+        foreign = self._foreign_number(published)
+        if foreign:
+            self.foreign = foreign
+            self._hub.publish(events.CloneSuspected(foreign))
+            current = self._keyring.rotate(now, above=foreign)
+        elif published is not None and published.number == current.cs:
+            return
         dead = await self._journal.read(lambda connection: handed_out.load_dead(connection, mesh, now))
         statement = identity.issue_card(
             self._keyring.sign, mesh, current.cs, BoxId(current.box), now, roster.seq, roster.head, tuple(dead)
         )
         await line.request(PutCard(rid=0, st=statement), Ok)
         await self._take([statement])
+
+    def _foreign_number(self, published: Card | None) -> int:
+        """Number of a card of this peer that was not issued here, by broker or roster; 0 when there is none."""
+        current, member = self._keyring.current, self._membership.roster.member(self._keyring.member)
+        floor = 0 if member is None else member.card_floor
+        is_ours = published is None or (published.number, published.box) == (current.cs, current.box)
+        other = 0 if is_ours or published is None else published.number
+        highest = max(other, floor)
+        return highest if highest > current.cs or other == current.cs else 0
 
     async def _take(self, statements: list[Statement]) -> None:
         fresh: list[tuple[Card, Statement]] = []
@@ -142,8 +160,3 @@ class CardDirectory:
         if card.member == self._keyring.member and card.number > self._keyring.current.cs:
             return False
         return card.number >= member.card_floor and card.number > self.number_of(card.member)
-
-
-def _is_foreign(card: Card, number: int, box: str) -> bool:
-    """Whether a card of this peer was not issued here: a number that is still to come, or ours with another key."""
-    return card.number > number or (card.number == number and card.box != box)

@@ -55,9 +55,13 @@ class Keyring:
         """Whether a week has passed since the newest box key was made."""
         return now - self.current.since >= limits.CARD_ROTATION_MS
 
-    def rotate(self, now: UnixMillis) -> BoxSecret:
-        """Make the next box key; the old secret is kept while messages to it may still arrive."""
-        box = make_box(self.current.cs + 1, self._runtime.entropy(32), now)
+    def rotate(self, now: UnixMillis, above: int = 0) -> BoxSecret:
+        """Make the next box key; the old secret is kept while messages to it may still arrive.
+
+        Args:
+            above: A number that its card has to exceed, besides those of this device's own cards.
+        """
+        box = make_box(max(self.current.cs, above) + 1, self._runtime.entropy(32), now)
         self._save_boxes([box, *self._keys.peer.boxes])
         return box
 

@@ -61,6 +61,7 @@ async def describe_mesh(parts: Parts) -> MeshView:
         peers=len(roster.active_members()),
         outbox_open=unsent + unposted,
         inbox_unseen=unseen,
+        foreign_card=parts.cards.foreign,
         held=waiting,
         paused_since=parts.holding.quiet.paused_since,
         dnd_since=parts.holding.quiet.dnd_since,

@@ -232,6 +232,8 @@ class MeshView:
     peers: int
     outbox_open: int
     inbox_unseen: int
+    foreign_card: int = 0
+    """Number of a card of this peer that the broker had and that this device never issued; 0: there was none."""
     held: int = 0
     """Messages that wait for a person (docs/spec/holding.md)."""
     paused_since: UnixMillis = _NEVER
