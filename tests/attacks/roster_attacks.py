@@ -9,8 +9,9 @@ from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.primitives import SigningKey
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import RosterConflict
+from claudemesh.peer.events import HeadStale
 from claudemesh.protocol import messages
-from claudemesh.protocol.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from claudemesh.protocol.limits import DAY_MS, HOUR_MS, MINUTE_MS, STALE_HEAD_MS
 from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from tests.attacks.forgeries import escalations, escalations_of_an_admin, verdict
 from tests.attacks.hostile_link import HostileLink
@@ -111,6 +112,25 @@ async def bring_an_expired_link_back(world: World) -> Outcome:
     await world.show_forged(bob, admission)
 
     return Outcome(late.id in bob.roster().members, frozenset({verdict(entries, admission)}))
+
+
+async def keep_a_peer_stale(world: World) -> Outcome:
+    """A08: the broker shows one peer an old head on every link, and nobody newer writes to it; success is silence."""
+    bob = await world.victim("bob")
+    old = world.held.main.signed_head(world.broker.key, world.clock())
+
+    def show_the_old_head(_: HostileLink, frame: messages.BrokerMessage) -> tuple[messages.BrokerMessage, ...]:
+        signs = isinstance(frame, messages.Log | messages.HelloAck)
+        return (msgspec.structs.replace(frame, sth=old),) if signs else (frame,)
+
+    def is_warned() -> bool:
+        return any(isinstance(event, HeadStale) for event in bob.events)
+
+    world.broker.lies.outgoing = show_the_old_head
+    world.clock.advance(STALE_HEAD_MS + MINUTE_MS)
+    await world.chance(is_warned, 8.0)
+
+    return Outcome(not is_warned(), frozenset())
 
 
 async def sell_ones_own_mesh(world: World) -> Outcome:

@@ -11,6 +11,7 @@ from claudemesh.crypto.statements import Statement
 from claudemesh.peer import batch, overdue, settling
 from claudemesh.peer.batch import Notice
 from claudemesh.peer.cards import CardDirectory
+from claudemesh.peer.freshness import Freshness
 from claudemesh.peer.joining import _Joining
 from claudemesh.peer.journal import membership as journal_membership
 from claudemesh.peer.receiving import Inspector
@@ -195,6 +196,13 @@ def expired_links_stay() -> Iterator[None]:
         return None
 
     with _replaced(overdue.close_overdue, close_overdue):
+        yield
+
+
+@contextmanager
+def old_heads_are_good() -> Iterator[None]:
+    """However long ago a head was signed."""
+    with mock.patch.object(Freshness, "look", _nothing):
         yield
 
 

@@ -41,6 +41,7 @@ PEERS: list[tuple[Sabotage, Attack]] = [
     (sabotages.unproven_claims_count, message_attacks.claim_a_false_head),
     (sabotages.no_gossip, roster_attacks.fork_two_peers),
     (sabotages.no_gossip, roster_attacks.withhold_a_revocation),
+    (sabotages.old_heads_are_good, roster_attacks.keep_a_peer_stale),
     (sabotages.no_head_comparison, roster_attacks.roll_the_log_back),
     (sabotages.any_key_signs_heads, roster_attacks.sign_heads_with_another_key),
     (sabotages.no_roster_signatures, roster_attacks.admit_a_ghost),

@@ -45,6 +45,13 @@ async def test_a04_an_expired_link_stays_dead_where_nothing_else_happens(theatre
     assert outcome.codes == {"time_back"}
 
 
+async def test_a08_a_peer_that_is_kept_stale_is_warned(theatre: World) -> None:
+    """A08: it cannot be stopped where nobody newer writes; but the head grows old, and that shows."""
+    outcome = await roster_attacks.keep_a_peer_stale(theatre)
+
+    assert not outcome.succeeded
+
+
 async def test_a05_broker_cannot_answer_a_link_with_its_own_mesh(theatre: World) -> None:
     """A05: expected `wrong_mesh`; its own grant lacks the invite's signature: `sig_missing`."""
     outcome = await roster_attacks.sell_ones_own_mesh(theatre)

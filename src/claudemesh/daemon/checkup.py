@@ -44,7 +44,8 @@ async def _mesh(peer: Peer) -> list[Check]:
     checks = [_broker(view)]
     if view.connected:
         checks += [_clock(view, now), _roster(view, now)]
-    checks += [_conflict(view), _audit(view), _queue(view), _quiet(view), _held(view), await _refused(peer)]
+    checks += [_conflict(view), _audit(view), _keys(view)]
+    checks += [_queue(view), _quiet(view), _held(view), await _refused(peer)]
     return checks
 
 
@@ -108,6 +109,17 @@ def _audit(view: MeshView) -> Check:
         detail = f"the broker's audit log contradicts what it acknowledged: {view.audit}"
         return _failed("audit", view.alias, detail, AuditConflict.CODES[view.audit], AuditConflict.exit_code)
     return _good("audit", view.alias, "the audit log holds what the broker acknowledged, as far as it was read")
+
+
+def _keys(view: MeshView) -> Check:
+    if view.foreign_card:
+        detail = f"card {view.foreign_card} of this device was published and not made here: its keys are used twice"
+        remedy = (
+            "If these keys were restored from an older backup, nothing is wrong. If not, somebody has a copy: remove"
+            " this device from another one (claudemesh revoke NAME --reason stolen) and join anew."
+        )
+        return _failed("keys", view.alias, detail, remedy, RosterConflict.exit_code)
+    return _good("keys", view.alias, "no card was published that this device did not make")
 
 
 def _queue(view: MeshView) -> Check:

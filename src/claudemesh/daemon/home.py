@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from claudemesh import transport
 from claudemesh.crypto.invite import parse_link
+from claudemesh.daemon.alarms import alarms_logged
 from claudemesh.daemon.logs import log_defect, log_event
 from claudemesh.errors import AddressError, ClaudemeshError, Unreachable, UsageError
 from claudemesh.peer import Peer, Recovered, Runtime, contents, founding, joining, recovering
@@ -222,6 +223,7 @@ class Home:
     async def _open(self, mesh: MeshId) -> Peer:
         async with contextlib.AsyncExitStack() as stack:
             peer = await stack.enter_async_context(Peer(self.keystore, self.journal, mesh, runtime=self._runtime))
+            await stack.enter_async_context(alarms_logged(peer))
             self._opened[mesh] = peer, stack.pop_all()
         self._keepers[mesh] = asyncio.create_task(self._keep(peer))
         log_event("mesh_opened", mesh=mesh)

@@ -4,6 +4,7 @@ from claudemesh.peer.auditing import Auditor
 from claudemesh.peer.channel_parts import assemble_channels
 from claudemesh.peer.expiring import Expirer
 from claudemesh.peer.foundation import lay_foundation
+from claudemesh.peer.freshness import Freshness
 from claudemesh.peer.grant_book import GrantBook
 from claudemesh.peer.holding import Holding
 from claudemesh.peer.journal import Journal
@@ -50,6 +51,7 @@ def assemble(keystore: Keystore, journal: Journal, mesh: MeshId, connect: Connec
         receipts=ReceiptSender(membership, journal, runtime, outgoing.wake),
         auditor=Auditor(membership, journal, hub, runtime),
         expirer=Expirer(membership, keyring, journal, on.tracker, runtime),
+        freshness=Freshness(membership, hub),
         uplink=Uplink(on, presence, incoming, outgoing, channels.posting, connect),
         channels=channels,
     )

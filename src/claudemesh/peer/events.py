@@ -149,6 +149,13 @@ class CloneSuspected:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadStale:
+    """The link is open, and for so long the broker has signed no head: it may hold entries of the roster back."""
+
+    age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerMoved:
     """The owner moved the mesh to another broker."""
 
@@ -187,6 +194,7 @@ Event = (
     | NameAmbiguous
     | Frozen
     | CloneSuspected
+    | HeadStale
     | BrokerMoved
     | AuditContradicted
     | EventsDropped

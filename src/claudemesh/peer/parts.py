@@ -10,6 +10,7 @@ from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.channel_parts import ChannelParts
 from claudemesh.peer.events import Hub
 from claudemesh.peer.expiring import Expirer
+from claudemesh.peer.freshness import Freshness
 from claudemesh.peer.grant_book import GrantBook
 from claudemesh.peer.holding import Holding
 from claudemesh.peer.incoming import Incoming
@@ -57,6 +58,7 @@ class Parts:
     receipts: ReceiptSender
     auditor: Auditor
     expirer: Expirer
+    freshness: Freshness
     uplink: Uplink
     channels: ChannelParts
 
@@ -133,6 +135,7 @@ class Parts:
             self.keyring.rotate(now)
             await self.cards.publish(line)
         self.keyring.drop_superseded(now)
+        self.freshness.look(now)
         await close_overdue(self.membership, self.keyring, line, now)
         self.save_progress()
         before = UnixMillis(now - limits.QUEUE_LIFETIME_MS)
