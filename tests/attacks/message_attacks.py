@@ -62,6 +62,28 @@ async def replay_after_weeks(world: World) -> Outcome:
     return Outcome(ORDER in bob.texts, bob.codes)
 
 
+async def replay_after_the_journal_was_lost(world: World) -> Outcome:
+    """A12: keys were restored from a backup, without windows; success is a repetition that looks like news."""
+    bob = await world.victim("bob")
+    letter = world.owner.write(bob.id, bob.kid, ORDER)
+    await world.deliver(bob, letter)
+
+    await bob.stop()
+    for file in bob.directory.glob("state.db*"):
+        file.unlink()
+    world.clock.advance(MINUTE_MS)
+    bob.received.clear()
+    await bob.start()
+    await bob.reaches(world.held.main.seq)
+    await world.deliver(bob, letter)
+    world.clock.advance(10 * MINUTE_MS)
+    await world.broker.connected(bob.id)
+    await world.deliver(bob, world.owner.write(bob.id, bob.kid, "news"))
+
+    marked = {message.text: message.may_repeat for message in bob.received}
+    return Outcome(marked != {ORDER: True, "news": False}, bob.codes)
+
+
 async def misdirect_to_another_peer(world: World) -> Outcome:
     """A14: a message for bob in carol's mailbox, as it is and under the name of her key."""
     bob, carol = await world.victim("bob"), await world.victim("carol")

@@ -13,6 +13,7 @@ from claudemesh.peer.batch import Notice
 from claudemesh.peer.cards import CardDirectory
 from claudemesh.peer.freshness import Freshness
 from claudemesh.peer.joining import _Joining
+from claudemesh.peer.journal import keys as journal_keys
 from claudemesh.peer.journal import membership as journal_membership
 from claudemesh.peer.receiving import Inspector
 from claudemesh.peer.settling import Acceptance
@@ -81,6 +82,13 @@ def no_replay_window() -> Iterator[None]:
         return Accepted(ReplayWindow(max(self.highest, counter), self.bitmap), 0)
 
     with mock.patch.object(ReplayWindow, "accept", accept):
+        yield
+
+
+@contextmanager
+def losses_are_forgotten() -> Iterator[None]:
+    """A journal that begins anew is taken for a complete one."""
+    with mock.patch.object(journal_keys, "note_loss", _nothing):
         yield
 
 

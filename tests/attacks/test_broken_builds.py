@@ -32,6 +32,7 @@ PEERS: list[tuple[Sabotage, Attack]] = [
     (sabotages.no_origin_binding, message_attacks.carry_a_message_to_another_mesh_of_the_same_session),
     (sabotages.no_capability_check, message_attacks.attest_oneself_for_too_long),
     (sabotages.no_replay_window, message_attacks.replay_after_the_inbox_was_pruned),
+    (sabotages.losses_are_forgotten, message_attacks.replay_after_the_journal_was_lost),
     (sabotages.no_time_check, message_attacks.replay_after_weeks),
     (sabotages.no_time_check, message_attacks.release_early),
     (sabotages.no_time_check, message_attacks.release_late),

@@ -29,6 +29,13 @@ async def test_a12_a_message_does_not_outlive_the_queue(theatre: World) -> None:
     assert outcome.codes == {"time"}
 
 
+async def test_a12_what_may_be_a_replay_after_a_restore_is_marked(theatre: World) -> None:
+    """A12: without windows it cannot be refused, but it does not look like news."""
+    outcome = await message_attacks.replay_after_the_journal_was_lost(theatre)
+
+    assert not outcome.succeeded
+
+
 async def test_a13_dropped_messages_are_reported_and_a_late_one_surfaces_once(theatre: World) -> None:
     """A13: a gap of 2 is reported; the late message is accepted, once."""
     bob = await theatre.victim("bob")

@@ -145,7 +145,8 @@ class Victim:
 
     def has_reached(self, seq: int) -> bool:
         """Whether its roster is that long."""
-        return bool(self.rows("SELECT max(seq) FROM roster_entries")[0][0] >= seq)
+        reached = self.rows("SELECT max(seq) FROM roster_entries")[0][0]
+        return reached is not None and reached >= seq
 
     async def shows(self, seq: int) -> None:
         """Wait until what it writes shows a head that is as long: in memory it is that a moment after the journal."""

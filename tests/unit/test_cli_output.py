@@ -146,10 +146,12 @@ def test_a_removal_says_whether_the_secret_is_replaced_already() -> None:
 
 def test_a_post_is_shown_with_its_channel_and_its_marks() -> None:
     """What this machine worked out about a post stands in the labels, not in the text."""
-    shown = block(MESSAGE | {"channel": "#deploys", "missing": 2, "stale": True, "shared_by": "carol.tower"})
+    shown = block(
+        MESSAGE | {"channel": "#deploys", "missing": 2, "stale": True, "may_repeat": True, "shared_by": "carol"}
+    )
 
     labels = [line.partition(":")[0] for line in shown.split("\n") if not line.startswith(("| ", "---"))]
-    assert {"channel", "missing", "stale", "shared by"} <= set(labels)
+    assert {"channel", "missing", "stale", "may repeat", "shared by"} <= set(labels)
     assert "reply with: claudemesh send '#deploys' --reply-to" in shown
 
 
@@ -157,7 +159,7 @@ def test_a_direct_message_has_no_mark_that_does_not_apply() -> None:
     """No empty label, and its answer goes to its sender."""
     shown = block(MESSAGE)
 
-    assert not any(mark in shown for mark in ("channel:", "missing:", "stale:", "shared by:"))
+    assert not any(mark in shown for mark in ("channel:", "missing:", "stale:", "may repeat:", "shared by:"))
     assert "reply with: claudemesh send bob.desktop --reply-to" in shown
 
 
@@ -192,6 +194,7 @@ MESSAGE: dict[str, object] = {
     "channel": "",
     "missing": 0,
     "stale": False,
+    "may_repeat": False,
     "shared_by": "",
     "text": "v1 is out",
 }

@@ -173,13 +173,15 @@ def test_the_name_of_a_channel_is_one_word(name: str) -> None:
 
 def test_marks_of_a_channel_stand_outside_the_body() -> None:
     """A gap, a stale key and a copy from somebody's history are our words, and only there when they apply."""
-    marked = GENUINE._replace(channel="#deploys", missing=2, stale=True, shared_by="bob.desktop")
+    marked = GENUINE._replace(channel="#deploys", missing=2, stale=True, may_repeat=True, shared_by="bob")
 
     lines = render(marked, REPLY).split("\n")
 
     labels = {line.split(":")[0] for line in lines if not line.startswith(("| ", "---"))}
-    assert labels >= {"missing", "stale", "shared by"}
-    assert not [line for line in render(GENUINE, REPLY).split("\n") if line.startswith(("missing", "stale", "shared"))]
+    assert labels >= {"missing", "stale", "may repeat", "shared by"}
+    assert not [
+        line for line in render(GENUINE, REPLY).split("\n") if line.startswith(("missing", "stale", "may", "shared"))
+    ]
 
 
 def test_a_body_cannot_imitate_the_marks_of_a_channel() -> None:

@@ -90,6 +90,7 @@ def block(message: Object) -> str:
         channel=message["channel"],
         missing=message["missing"],
         stale=message["stale"],
+        may_repeat=message["may_repeat"],
         shared_by=message["shared_by"],
     )
     return render(view, REPLY)

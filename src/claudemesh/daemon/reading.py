@@ -87,6 +87,7 @@ def show(peer: Peer, message: Received) -> schema.Message:
         channel=message.channel,
         missing=message.gap,
         stale=message.is_stale,
+        may_repeat=message.may_repeat,
         shared_by=message.shared_by,
         text=message.text,
         unread=message.seen_at is None,

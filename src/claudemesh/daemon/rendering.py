@@ -25,6 +25,7 @@ TRUST_WORDS: Final = {
 _CHANNEL_SIGNS: Final = "#@"
 _MISSING: Final = "{} earlier messages of this sender had not arrived when this one came"
 _STALE: Final = "its sender did not know yet of a change of membership: who left may have read it too"
+_MAY_REPEAT: Final = "this device has lost its record of what it had received: it may have been shown before"
 _COMBINING_RUN: Final = 4
 """Marks that may stack on one character; more would draw over the lines around it."""
 _JOINERS: Final = "\u200c\u200d"
@@ -65,6 +66,8 @@ class MessageView(NamedTuple):
     """Messages of the same sender and place that had not arrived when this one came."""
     stale: bool = False
     """Its sender did not know yet of a change of membership."""
+    may_repeat: bool = False
+    """This device cannot tell whether it was received before."""
     shared_by: str = ""
     """Who gave it to us from the channel's past; empty when it came by itself."""
     note: str = ""
@@ -96,6 +99,7 @@ def render(view: MessageView, reply: str, limit: int | None = None, start: int =
         ("answers", label(view.reply_to)),
         ("missing", _MISSING.format(view.missing) if view.missing else ""),
         ("stale", _STALE if view.stale else ""),
+        ("may repeat", _MAY_REPEAT if view.may_repeat else ""),
         ("shared by", label(view.shared_by)),
         ("note", view.note),
         ("part", f"from character {start} on; what stands before was shown earlier" if start else ""),

@@ -138,7 +138,7 @@ class ChannelMember(Correspondent):
             )
         )
         address_of, channel_of = parts.names.address_of, parts.channels.directory.address_of
-        shown = [read_row(row, address_of, channel_of) for row in received]
+        shown = [read_row(row, address_of, channel_of, parts.remembered_since) for row in received]
         shown += [read_post(row, parts.keyring.member, address_of, channel_of) for row in own]
         return sorted(shown, key=lambda message: message.accepted_at)[-limit:]
 

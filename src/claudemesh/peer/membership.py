@@ -58,8 +58,8 @@ class Membership:
         self._applying = asyncio.Lock()
         self._syncing = asyncio.Lock()
 
-    async def load(self) -> None:
-        """Rebuild the replica from the journal.
+    async def load(self) -> bool:
+        """Rebuild the replica from the journal; returns whether that was possible.
 
         A journal that was lost, damaged or put back to an older state is not believed: the roster is then
         fetched from its genesis, and must contain the head that the keystore remembers.
@@ -73,11 +73,12 @@ class Membership:
             roster = Roster()
         if not self._contains_pin(roster):
             await self._journal.write(lambda connection: membership.forget_entries(connection, self.mesh))
-            return
+            return False
         self.roster, self._entries, self._stored = roster, entries, len(entries)
         statement = await self._journal.read(lambda connection: membership.load_head(connection, self.mesh))
         if statement is not None:
             self._restore_head(statement)
+        return True
 
     @property
     def pin(self) -> LogPin:

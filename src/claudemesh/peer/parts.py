@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from dataclasses import dataclass
+from typing import Final
 
 from claudemesh.peer.attesting import Attesting
 from claudemesh.peer.auditing import Auditor
@@ -33,6 +34,8 @@ from claudemesh.protocol import limits
 from claudemesh.protocol.link import Opened
 from claudemesh.types import BrokerId, MeshId, UnixMillis
 
+_ALWAYS: Final = UnixMillis(0)
+
 
 @dataclass(slots=True)
 class Parts:
@@ -61,6 +64,8 @@ class Parts:
     freshness: Freshness
     uplink: Uplink
     channels: ChannelParts
+    remembered_since: UnixMillis = _ALWAYS
+    """Of what was written before, this device may not know any more whether it was received."""
 
     @property
     def mesh(self) -> MeshId:
@@ -68,7 +73,7 @@ class Parts:
 
     async def load(self) -> None:
         """Read everything that outlives the process from the journal."""
-        await self.membership.load()
+        await self._load_memory(lost=not await self.membership.load())
         await self.cards.load()
         await self.channels.load()
         await self.incoming.load()
@@ -76,6 +81,12 @@ class Parts:
         await self.grants.load()
         await self.holding.load()
         await self.auditor.load()
+
+    async def _load_memory(self, *, lost: bool) -> None:
+        mesh, now = self.mesh, self.runtime.now()
+        if lost:
+            await self.journal.write(lambda connection: keys.note_loss(connection, mesh, now))
+        self.remembered_since = await self.journal.read(lambda connection: keys.load_memory(connection, mesh))
 
     async def run(self) -> None:
         """Work until cancelled: the link, receipts, names, and what time brings."""

@@ -133,7 +133,8 @@ class Reader:
 
     def show(self, row: InboxRow) -> Received:
         """A row as it is shown now: `now` of a sender that may not interrupt is a wish like any other."""
-        shown = read_row(row, self._parts.names.address_of, self._parts.channels.directory.address_of)
+        parts = self._parts
+        shown = read_row(row, parts.names.address_of, parts.channels.directory.address_of, parts.remembered_since)
         if shown.priority == "now" and not self._parts.grants.may_interrupt(row.sender, row.session):
             return replace(shown, priority="next")
         return shown

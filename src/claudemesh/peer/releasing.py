@@ -125,7 +125,8 @@ def _show(parts: Parts, row: HeldRow) -> Received:
         row.id, row.message_id, row.sender, row.session, row.reply_to, row.frame, row.signature, row.attestation,
         row.accepted_at, row.received_at, None, row.channel, row.gap, row.is_stale, None,
     )  # fmt: skip
-    return read_row(shown, parts.names.address_of, parts.channels.directory.address_of)
+    names, channels = parts.names.address_of, parts.channels.directory.address_of
+    return read_row(shown, names, channels, parts.remembered_since)
 
 
 def of_sender(waiting: Sequence[HeldMessage], peers: Sequence[PeerId]) -> list[int]:

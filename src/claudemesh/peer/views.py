@@ -11,6 +11,7 @@ from claudemesh.peer.journal.posts import PostRow
 from claudemesh.protocol import chains
 from claudemesh.protocol.chains import Cause, Chain
 from claudemesh.protocol.delivery import Claim, Stage, Witness
+from claudemesh.protocol.limits import CLOCK_SKEW_MS
 from claudemesh.types import (
     BrokerId,
     ChannelId,
@@ -104,6 +105,8 @@ class Received:
     """Messages of the same sender and place that were missing when this one came."""
     is_stale: bool = False
     """Its sender did not know yet of a change of membership: who left may have read it too."""
+    may_repeat: bool = False
+    """It was written before this device lost its record of what it had received: it may have been shown before."""
     shared_by: str = ""
     """Who gave it to us from its history; empty when it came by itself."""
     chain: Chain | None = None
@@ -263,8 +266,17 @@ def read_header(frame: bytes) -> tuple[_Header, bytes]:
     return _header_decoder.decode(frame[5:header_end]), frame[header_end + 4 :]
 
 
-def read_row(row: InboxRow, address_of: Callable[[PeerId], str], channel_of: Callable[[ChannelId], str]) -> Received:
-    """Show an inbox row; it was verified before it was stored."""
+def read_row(
+    row: InboxRow,
+    address_of: Callable[[PeerId], str],
+    channel_of: Callable[[ChannelId], str],
+    remembered_since: UnixMillis,
+) -> Received:
+    """Show an inbox row; it was verified before it was stored.
+
+    Args:
+        remembered_since: Since when the replay windows are complete; 0 when they always were.
+    """
     header, body = read_header(row.frame)
     return Received(
         number=row.id,
@@ -286,6 +298,7 @@ def read_row(row: InboxRow, address_of: Callable[[PeerId], str], channel_of: Cal
         channel_id=row.channel,
         gap=row.gap,
         is_stale=bool(row.is_stale),
+        may_repeat=row.received_at >= remembered_since >= header.ts - CLOCK_SKEW_MS and row.teller is None,
         shared_by="" if row.teller is None else address_of(row.teller),
         chain=chains.read({"id": row.message_id, "root": header.root, "hop": header.hop}),
     )

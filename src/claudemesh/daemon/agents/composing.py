@@ -38,6 +38,7 @@ def view_of(peer: Peer, message: Received, *, is_doubtful: bool = False) -> Mess
         channel=message.channel,
         missing=message.gap,
         stale=message.is_stale,
+        may_repeat=message.may_repeat,
         shared_by=message.shared_by,
         note=_DOUBTFUL if is_doubtful else "",
     )

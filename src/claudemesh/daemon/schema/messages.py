@@ -132,6 +132,8 @@ class Message(Answer, frozen=True, kw_only=True):
     """How many messages of this sender, in this place, had not arrived when this one came."""
     stale: bool
     """Whether its sender did not know yet of a change of membership: who left may have read it too."""
+    may_repeat: bool
+    """Whether it was written before this device lost its record of what came: it may have been shown before."""
     shared_by: str
     """Address of who gave it to us from the channel's past; empty when it came by itself."""
     text: str

@@ -70,6 +70,17 @@ def save_windows(connection: sqlite3.Connection, mesh: MeshId, rows: Sequence[Wi
     )
 
 
+def note_loss(connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis) -> None:
+    """Remember that windows may be missing here of what was received before `now`."""
+    connection.execute("INSERT OR REPLACE INTO memory (mesh, since) VALUES (?, ?)", (mesh, now))
+
+
+def load_memory(connection: sqlite3.Connection, mesh: MeshId) -> UnixMillis:
+    """Since when no window is missing; 0 when none ever was."""
+    row = connection.execute("SELECT since FROM memory WHERE mesh = ?", (mesh,)).fetchone()
+    return UnixMillis(0 if row is None else row[0])
+
+
 def drop_expired_windows(connection: sqlite3.Connection, mesh: MeshId, now: UnixMillis) -> None:
     """Forget windows whose sessions ended longer ago than a message may live."""
     connection.execute("DELETE FROM replay_windows WHERE mesh = ? AND keep_until < ?", (mesh, now))
