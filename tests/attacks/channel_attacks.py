@@ -19,7 +19,7 @@ from claudemesh.protocol import messages
 from claudemesh.protocol.epoch_handover import share_history
 from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.protocol.limits import CHANNELS_PER_PEER
-from claudemesh.protocol.messages import Delivery, Post
+from claudemesh.protocol.messages import Delivery, Post, Send
 from claudemesh.protocol.roster import GENERAL, SPACE
 from claudemesh.types import ChannelId, Digest, MessageId, PeerId
 from tests.attacks import wire_channels
@@ -623,3 +623,31 @@ def _refusal_of(world: World, *entries: Any) -> frozenset[str]:
     except ClaudemeshError as error:
         return frozenset({error.code})
     return frozenset({""})
+
+
+async def have_a_frozen_peer_seal_again(world: World) -> Outcome:
+    """A07: bob has frozen the mesh; the broker says of what was in flight that its roster is outdated."""
+    stage = await Stage.set(world)
+    bob, broker = await stage.victim("bob"), world.broker
+    other = world.held.main.copy()
+    other.append(world.owner.entry("chan", chan="22" * 16, kind="group"))
+    await stage.extend(world.owner.entry("chan", chan="11" * 16, kind="group"))
+    stage.carrier.swallows = {Send, Post}
+    for address in (world.owner.id, "#general"):
+        await bob.peer.send(address, "in flight")
+    sent: list[Send] = await world.until(lambda: broker.heard(Send, bob.id), "bob sends")
+    posted: list[Post] = await world.until(lambda: broker.heard(Post, bob.id), "bob posts")
+    at = world.clock()
+    fork = {"rs": other.seq, "rh": other.head, "ra": at, "rg": other.signed_head(broker.key, at).s}
+    await world.deliver(bob, world.owner.write(bob.id, bob.kid, "fork", **fork), checked=False)
+    await world.settles(bob)
+
+    def submitted() -> int:
+        return len(broker.heard(Send, bob.id)) + len(broker.heard(Post, bob.id))
+
+    link, before = await broker.connected(bob.id), submitted()
+    await link.emit(messages.Refused(code="stale_roster", id=sent[0].id, to=sent[0].to))
+    await link.emit(messages.Refused(code="stale_roster", id=posted[0].id, chan=posted[0].chan))
+    await world.chance(lambda: submitted() > before, 2.0)
+
+    return Outcome(submitted() > before or bob.freeze is None, frozenset({bob.freeze or ""}))

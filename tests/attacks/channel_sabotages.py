@@ -8,12 +8,24 @@ from unittest import mock
 from claudemesh.crypto import epochs as epoch_crypto
 from claudemesh.peer import channel_names, repairing
 from claudemesh.peer.directory import Directory
+from claudemesh.peer.pump import Pump
 from claudemesh.protocol import epoch_handover, epochs, posts
 from claudemesh.protocol.roster import Roster
 
 
 def _nothing(*_: Any, **__: Any) -> None:
     return None
+
+
+@contextmanager
+def in_flight_is_no_sending() -> Iterator[None]:
+    """A freeze stops what is begun after it, and nothing else."""
+
+    async def transmit(self: Pump[Any], line: Any, frame: bytes) -> None:
+        await line.post_frame(frame)
+
+    with mock.patch.object(Pump, "_transmit", transmit):
+        yield
 
 
 @contextmanager

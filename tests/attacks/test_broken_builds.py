@@ -66,6 +66,7 @@ PEERS: list[tuple[Sabotage, Attack]] = [
     (sabotages.no_audit_fields, audit_attacks.add_a_field),
 ]
 CHANNELS: list[tuple[Sabotage, Attack]] = [
+    (channel_sabotages.in_flight_is_no_sending, channel_attacks.have_a_frozen_peer_seal_again),
     (channel_sabotages.no_epoch_author, channel_attacks.make_an_epoch_as_an_outsider),
     (channel_sabotages.no_author_in_the_channel, channel_attacks.date_an_epoch_back),
     (channel_sabotages.no_commitment, channel_attacks.give_one_member_another_key),

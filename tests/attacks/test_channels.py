@@ -4,6 +4,14 @@ from tests.attacks import channel_attacks
 from tests.attacks.worlds import World
 
 
+async def test_a07_a_frozen_peer_sends_nothing_again(theatre: World) -> None:
+    """A07: sends are refused from the freeze on, also those that were in flight."""
+    outcome = await channel_attacks.have_a_frozen_peer_seal_again(theatre)
+
+    assert not outcome.succeeded
+    assert outcome.codes == {"fork"}
+
+
 async def test_a10_neither_broker_nor_outsider_makes_an_epoch(theatre: World) -> None:
     """A10: expected `epoch_author`, `bad_sig` or `stmt`; the victim makes an epoch of its own."""
     outcome = await channel_attacks.make_an_epoch_as_an_outsider(theatre)

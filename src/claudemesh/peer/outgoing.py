@@ -214,7 +214,7 @@ class Outgoing(Pump[OutboxRow]):
         if Action.TRANSMIT not in actions:
             return
         assert flight.row.envelope is not None
-        await line.post_frame(flight.row.envelope)
+        await self._transmit(line, flight.row.envelope)
 
     async def _is_timely(self, line: Line, row: OutboxRow) -> bool:
         """Whether a sealed envelope may go out as it is: its attestation holds, and the broker knows it."""

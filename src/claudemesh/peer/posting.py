@@ -121,7 +121,7 @@ class Posting(Pump[PostRow]):
             if id(flight) in unsealed or flight.row.envelope is None:
                 continue
             flight.state = delivery.InFlight(UnixMillis(self._runtime.now() + limits.RESEND_AFTER_MS))
-            await line.post_frame(flight.row.envelope)
+            await self._transmit(line, flight.row.envelope)
 
     def _is_current(self, flight: Flight[PostRow]) -> bool:
         """Whether a sealed post may be transmitted as it is: its epoch may be used, and its session lives."""

@@ -14,6 +14,7 @@ from claudemesh.errors import Refused
 from claudemesh.peer.journal import keys
 from claudemesh.peer.journal.outbox import OutboxRow
 from claudemesh.peer.journal.posts import PostRow
+from claudemesh.peer.line import Line
 from claudemesh.peer.pacing import Pace
 from claudemesh.peer.runtime import Runtime
 from claudemesh.peer.session import Session
@@ -93,6 +94,11 @@ class Pump(Generic[Row]):
         self._full.clear()
         self._pace = Pace()
         self._wake.set()
+
+    async def _transmit(self, line: Line, frame: bytes) -> None:
+        """Nothing leaves in a frozen mesh, though it was on its way; what is in flight is due again when it is not."""
+        if not self._is_stopped():
+            await line.post_frame(frame)
 
     async def _until_woken_or_due(self) -> None:
         with suppress(TimeoutError):

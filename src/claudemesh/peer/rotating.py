@@ -100,8 +100,13 @@ class Rotator:
         return rotated
 
     async def publish_again(self, line: Line) -> None:
-        """Publish epochs of our own whose answer was lost with the link; what is outdated is deleted."""
+        """Publish epochs of our own whose answer was lost with the link; what is outdated is deleted.
+
+        In a frozen mesh nothing is done: who writes after that makes another one.
+        """
         mesh = self._membership.mesh
+        if self._membership.frozen is not None:
+            return
         for publication in await self._journal.read(lambda connection: rows.load_unpublished(connection, mesh)):
             record = publication.epoch.record
             if self._is_outdated(publication):
