@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from claudemesh.crypto import frames, identity, statements
+from claudemesh.crypto import frames, identity, primitives, statements
 from claudemesh.crypto.statements import Statement
+from claudemesh.errors import Unopenable
 from claudemesh.peer import batch, overdue, settling
 from claudemesh.peer.batch import Notice
 from claudemesh.peer.cards import CardDirectory
@@ -15,13 +16,14 @@ from claudemesh.peer.freshness import Freshness
 from claudemesh.peer.joining import _Joining
 from claudemesh.peer.journal import keys as journal_keys
 from claudemesh.peer.journal import membership as journal_membership
-from claudemesh.peer.receiving import Inspector
+from claudemesh.peer.receiving import Authentic, Inspector
 from claudemesh.peer.settling import Acceptance
 from claudemesh.protocol import audit_view, handshake, heads, message_rules, roster, roster_rules
 from claudemesh.protocol.heads import Standing
+from claudemesh.protocol.messages import Send
 from claudemesh.protocol.replay import Accepted, ReplayWindow
 from claudemesh.protocol.roster import Checked, Entry, Roster
-from claudemesh.types import MeshId
+from claudemesh.types import MeshId, PeerId
 
 Sabotage = Callable[[], AbstractContextManager[None]]
 """Breaks something for as long as its context is entered."""
@@ -45,6 +47,65 @@ def _replaced(original: Callable[..., Any], replacement: Callable[..., Any]) -> 
 def no_inner_signature() -> Iterator[None]:
     """Whoever can box can sign."""
     with mock.patch.object(frames, "verify", _nothing):
+        yield
+
+
+@contextmanager
+def plaintext_is_read() -> Iterator[None]:
+    """What does not open is taken as it is, as if it had never been encrypted."""
+    original = primitives.box_open
+
+    def box_open(ciphertext: bytes, nonce: bytes, public: str, secret: bytes) -> bytes:
+        try:
+            return original(ciphertext, nonce, public, secret)
+        except Unopenable:
+            return ciphertext
+
+    with mock.patch.object(primitives, "box_open", box_open), no_inner_signature():
+        yield
+
+
+@contextmanager
+def outer_fields_count() -> Iterator[None]:
+    """What the envelope says outside is believed."""
+    original = Inspector.inspect
+
+    def inspect(self: Inspector, message: Send, *rest: Any, **more: Any) -> Any:
+        verdict = original(self, message, *rest, **more)
+        if isinstance(verdict, Authentic):
+            verdict.header.update(id=message.id, prio=message.prio)
+        return verdict
+
+    with mock.patch.object(Inspector, "inspect", inspect):
+        yield
+
+
+@contextmanager
+def revoked_members_are_heard() -> Iterator[None]:
+    """Who was a member once is one."""
+    with mock.patch.object(Roster, "is_active", lambda self, peer: peer in self.members):
+        yield
+
+
+@contextmanager
+def attestations_without_end() -> Iterator[None]:
+    """A session lives as long as it says."""
+    with mock.patch.object(identity, "ATTESTATION_MAX_MS", 1 << 50):
+        yield
+
+
+@contextmanager
+def no_card_floor() -> Iterator[None]:
+    """That a card was voided by a `rekey` is forgotten."""
+
+    def box_of(self: CardDirectory, peer: PeerId) -> str:
+        card = self._cards.get(peer)
+        return self._membership.roster.members[peer].box if card is None else card.box
+
+    with (
+        mock.patch.object(CardDirectory, "_is_newer", return_value=True),
+        mock.patch.object(CardDirectory, "box_of", box_of),
+    ):
         yield
 
 

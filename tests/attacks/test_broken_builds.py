@@ -28,6 +28,11 @@ Attack = Callable[[World], Awaitable[Outcome]]
 
 PEERS: list[tuple[Sabotage, Attack]] = [
     (sabotages.no_inner_signature, message_attacks.impersonate_with_the_recipients_stolen_key),
+    (sabotages.plaintext_is_read, message_attacks.send_plaintext),
+    (sabotages.outer_fields_count, message_attacks.alter_the_outer_fields),
+    (sabotages.revoked_members_are_heard, message_attacks.deliver_mail_of_a_revoked_member),
+    (sabotages.attestations_without_end, message_attacks.attest_oneself_for_too_long),
+    (sabotages.no_card_floor, key_attacks.serve_a_card_from_before_a_rekey),
     (sabotages.no_recipient_binding, message_attacks.forward_with_the_recipients_stolen_key),
     (sabotages.no_origin_binding, message_attacks.carry_a_message_to_another_mesh_of_the_same_session),
     (sabotages.no_capability_check, message_attacks.attest_oneself_for_too_long),
