@@ -169,6 +169,21 @@ async def test_a31_odd_but_well_formed_requests_crash_nothing(mesh: WireMesh) ->
         await link.expect(messages.Peers)
 
 
+@pytest.mark.parametrize("ending", ["\n", "g", "A"])
+async def test_a31_an_id_is_hexadecimal_to_its_last_character(mesh: WireMesh, ending: str) -> None:
+    """A31: the broker states what became of an id in canonical JSON, for ever again where that cannot be."""
+    bob = await mesh.member("bob")
+    letter = mesh.owner.write(bob.id, bob.box.public, "x")
+
+    async with mesh.owner.dial(mesh.url) as link:
+        await link.send(letter.altered(id="0" * 31 + ending).frame)
+        while not isinstance(answer := await link.receive(), messages.Closing | messages.Refused | messages.Accepted):
+            pass
+
+    assert isinstance(answer, messages.Closing)
+    assert answer.code == "bad_frame"
+
+
 async def test_a31_a_hostile_envelope_cannot_break_the_frame_it_is_pushed_in(mesh: WireMesh) -> None:
     """A31: the broker hands envelopes on as they are; one that is no flat object must not reach others."""
     bob = await mesh.member("bob")

@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a channel is called, and since when by the teller's clock."""
 
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}\\Z")]
     name: str
     at: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
     topic: Annotated[str, msgspec.Meta(max_length=MAX_TOPIC_CHARACTERS)] = ""

@@ -12,8 +12,8 @@ from claudemesh.crypto.primitives import BoxKey, SigningKey
 from claudemesh.errors import LocalError, UsageError
 from claudemesh.types import BoxId, BrokerId, MeshId, PeerId, UnixMillis, UserId
 
-Secret = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Secret = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
+Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 Label = Annotated[str, msgspec.Meta(max_length=40)]
 
 

@@ -73,7 +73,7 @@ class Nack(NamedTuple):
 class SessionLabel(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session, what its peer calls it, and the tags by which it is found."""
 
-    sess: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    sess: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
     label: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
     tags: Annotated[list[str], msgspec.Meta(max_length=MAX_TAGS)] = []
     reach: Annotated[str, msgspec.Meta(max_length=32)] = ""

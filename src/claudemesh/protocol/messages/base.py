@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Hex16 = Annotated[str, msgspec.Meta(min_length=32, max_length=32, pattern="^[0-9a-f]+$")]
+Hex16 = Annotated[str, msgspec.Meta(min_length=32, max_length=32, pattern="^[0-9a-f]+\\Z")]
 Key = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
 """A key that is looked up, never used as it is: its length bounds it, the look-up checks it."""
 Label = Annotated[str, msgspec.Meta(max_length=128)]
