@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from claudemesh.crypto import primitives, statements
 from claudemesh.crypto.epoch_record import open_record
 from claudemesh.errors import ClaudemeshError
 from claudemesh.peer import channel_contents, contents
-from claudemesh.peer.channel_contents import Listing
+from claudemesh.peer.channel_contents import Evidenced, Listing
 from claudemesh.peer.contents import Nack
 from claudemesh.peer.repairing import topic_of
 from claudemesh.protocol import messages
@@ -21,7 +22,7 @@ from claudemesh.protocol.epochs import HeldEpoch
 from claudemesh.protocol.limits import CHANNELS_PER_PEER
 from claudemesh.protocol.messages import Delivery, Post, Send
 from claudemesh.protocol.roster import GENERAL, SPACE
-from claudemesh.types import ChannelId, Digest, MessageId, PeerId
+from claudemesh.types import ChannelId, Digest, MessageId, PeerId, UnixMillis
 from tests.attacks import wire_channels
 from tests.attacks.hostile_channels import ChannelCarrier
 from tests.attacks.wire_channels import WireEpoch, WirePost
@@ -564,6 +565,39 @@ async def share_a_forged_history(world: World) -> Outcome:
     post = await stage.says(bob, "under the new one")
 
     return Outcome(taken or post.ep == old.id, bob.codes)
+
+
+async def share_a_past_that_cannot_be_kept(world: World) -> Outcome:
+    """A39: a member shares posts of its own that are no text, or dated before any time; success is that bob stops."""
+    stage = await Stage.set(world, "mallory")
+    bob, mallory = await stage.victim("bob"), stage.hands[1]
+    epoch = await stage.general(bob)
+    for body, at in ((b"\xff\xfe", world.clock()), (b"a text", -(1 << 80)), (b"another", 1 << 80)):
+        post = wire_channels.post(mallory, epoch, body)
+        opened = wire_channels.read(post.frame, post.attestation, epoch.secret)
+        proven = Evidenced(opened.frame, opened.signature, post.frame.att, post.attestation, UnixMillis(at))
+        (past,) = channel_contents.write_pasts(GENERAL, [proven])
+        letter = mallory.write(bob.id, bob.kid, past, ct=channel_contents.PAST)
+        await world.deliver(bob, letter, checked=False)
+    await world.chance(lambda: "internal" in bob.link_errors, 1.0)
+    with suppress(AssertionError):
+        await world.probe(bob)
+
+    return Outcome("probe" not in bob.texts or "internal" in bob.link_errors, bob.codes)
+
+
+async def discard_what_waits_for_its_epoch(world: World) -> Outcome:
+    """A13: a post waits in bob's journal for its epoch; the broker delivers something under the number of its row."""
+    stage = await Stage.set(world)
+    bob, broker = await stage.victim("bob"), world.broker
+    await stage.hand_over(wire_channels.post(world.owner, wire_channels.make(world.owner, stage.boxes()), "waits"), bob)
+    (number,) = (row[0] for row in bob.rows("SELECT id FROM parked_posts"))
+
+    link = await broker.connected(bob.id)
+    await link.emit(messages.Push(d=[Delivery(q=-number, at=world.clock(), e=msgspec.Raw(b"{}"))]))
+    await world.chance(lambda: not bob.rows("SELECT id FROM parked_posts"), 0.5)
+
+    return Outcome(not bob.rows("SELECT id FROM parked_posts"), bob.codes)
 
 
 # Names

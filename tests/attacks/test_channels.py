@@ -105,6 +105,20 @@ async def test_a39_history_with_another_record_is_refused(theatre: World) -> Non
     assert "epoch_commit" in outcome.codes
 
 
+async def test_a13_a_broker_cannot_discard_what_waits_for_its_epoch(theatre: World) -> None:
+    """A13: what was acknowledged is the peer's own; a number of its journal is none of the broker's."""
+    outcome = await channel_attacks.discard_what_waits_for_its_epoch(theatre)
+
+    assert not outcome.succeeded
+
+
+async def test_a39_a_shared_past_that_cannot_be_kept_stops_nobody(theatre: World) -> None:
+    """A39: no text, and dates that no database holds."""
+    outcome = await channel_attacks.share_a_past_that_cannot_be_kept(theatre)
+
+    assert not outcome.succeeded
+
+
 async def test_a40_the_owner_cannot_enter_a_private_channel(theatre: World) -> None:
     """A40: expected `denied` by every verifier; there is no slot for the owner."""
     outcome = await channel_attacks.enter_a_private_channel(theatre)

@@ -51,7 +51,7 @@ class PastPost(msgspec.Struct, frozen=True):
     f: bytes
     s: bytes
     a: str
-    at: UnixMillis
+    at: Annotated[UnixMillis, msgspec.Meta(ge=0, le=2**53 - 1)]
     """When the broker took it, by the word of whoever shares it."""
 
 

@@ -15,7 +15,7 @@ from claudemesh.crypto.epochs import channel_key
 from claudemesh.crypto.frames import Opened, Sealed
 from claudemesh.crypto.identity import Attestation
 from claudemesh.crypto.statements import Body, Statement
-from claudemesh.errors import EnvelopeRefused, EpochRefused, Invalid
+from claudemesh.errors import EnvelopeRefused, EpochRefused, Invalid, Malformed
 from claudemesh.peer import channel_contents, contents
 from claudemesh.peer.channel_contents import HISTORY, PAST, Evidenced, Past, PastPost
 from claudemesh.peer.epochs import Epochs
@@ -215,7 +215,10 @@ class History:
         skew = limits.CLOCK_SKEW_MS
         if not attestation.issued_at - skew <= header["ts"] <= min(attestation.expires_at, self._runtime.now() + skew):
             raise EnvelopeRefused("time")
-        opened.body.decode()
+        try:
+            opened.body.decode()
+        except UnicodeDecodeError as error:
+            raise Malformed("frame", "the text is not UTF-8") from error
         return opened
 
     def _inbox_draft(

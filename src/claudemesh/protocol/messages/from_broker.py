@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from claudemesh.crypto.statements import Statement
-from claudemesh.protocol.messages.base import Count, Hex16, Key, Label, Message, RequestId, Status
+from claudemesh.protocol.messages.base import Count, Hex16, Key, Label, Message, Moment, RequestId, Status
 from claudemesh.protocol.roster import Entry
 from claudemesh.types import PeerId, SessionId, UnixMillis
 
@@ -88,8 +88,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `sys`); `ep`, a `PublishedEpoch`, with `slot`, this peer's slot of it.
     """
 
-    q: int
-    at: UnixMillis
+    q: Count
+    at: Moment
     e: msgspec.Raw = NO_ENVELOPE
     st: Statement | None = None
     ep: msgspec.Raw = NO_ENVELOPE
@@ -133,14 +133,14 @@ class SessionPresence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     att: Statement
     status: Status = "idle"
     sid: str = ""
-    since: UnixMillis = UnixMillis(0)
+    since: Moment = UnixMillis(0)
 
 
 class PeerPresence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One peer: its connected sessions, and when the broker last heard from it (0: never)."""
 
     member: PeerId
-    seen: UnixMillis = UnixMillis(0)
+    seen: Moment = UnixMillis(0)
     sessions: list[SessionPresence] = []
 
 
