@@ -16,7 +16,7 @@ from claudemesh.broker.app import Broker
 from claudemesh.crypto import identity
 from claudemesh.errors import BadSignature, HandshakeRefused, Malformed, Refused, Unreachable
 from claudemesh.protocol import codec, limits, messages
-from claudemesh.protocol.link import LinkHolder
+from claudemesh.protocol.link import Founder, LinkHolder
 from claudemesh.transport import connect
 from tests import wire_client as wire
 from tests.brokers import serving
@@ -373,3 +373,20 @@ async def test_plain_requests_learn_nothing_but_health(broker: Broker) -> None:
     assert answers["/ws"][0] == 400
     assert posted == 405
     assert "claudemesh_envelopes_accepted_total" in answers["/metrics"][1]
+
+
+async def test_one_address_does_not_take_up_all_uploads(tmp_path: Path) -> None:
+    """Whoever keeps founding keeps nobody else from it: as many at a time as the limit says, and the link ends."""
+    first, second = wire.Identity(), wire.Identity()
+    async with serving(tmp_path, limits={"uploads_per_address": 1}) as broker:
+        genesis = [one.genesis(broker.id) for one in (first, second)]
+        async with wire.dial(broker.url, Founder()) as holding:
+            await holding.append(genesis[0])
+            async with wire.dial(broker.url, Founder()) as other:
+                with pytest.raises(Refused) as crowded:
+                    await other.append(genesis[1])
+        async with wire.dial(broker.url, Founder()) as later:
+            appended = await later.append(genesis[1])
+
+    assert (crowded.value.code, crowded.value.detail) == ("rate_limited", "too many uploads")
+    assert appended.seq == 0

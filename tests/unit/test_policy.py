@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from claudemesh.broker.config import Origins, Settings
 from claudemesh.broker.policy import MAX_BUCKETS, AddressPolicy, Buckets, Limits, Quota, TokenBucket
-from claudemesh.errors import UsageError
+from claudemesh.broker.strangers import Uploads
+from claudemesh.crypto.primitives import signing_key
+from claudemesh.errors import Refused, UsageError
 from claudemesh.listen import Listen
+from claudemesh.protocol.link import BrokerLink
 from claudemesh.types import UnixMillis
 
 T0 = UnixMillis(1_000_000)
@@ -163,3 +166,21 @@ def test_what_is_reserved_of_a_part_is_there_when_the_whole_is_full() -> None:
     assert [few.take(60), few.take(60), few.take(40), few.take(1)] == [True, False, True, False]
     assert not many.take(1)
     assert [first.take(1), first.take(1), first.take(1)] == [True, True, False]
+
+
+def test_uploads_of_one_address_leave_room_for_others() -> None:
+    """On the Unix socket everybody has the same address, and whoever may connect there decides."""
+    uploads = Uploads(3, 2)
+    links = [BrokerLink(signing_key(bytes(32)), "ws://broker/ws", bytes(32), UnixMillis(0)) for _ in range(6)]
+    uploads.enter(links[0], "one", is_unix=False)
+    uploads.enter(links[1], "one", is_unix=False)
+
+    with pytest.raises(Refused, match="too many uploads"):
+        uploads.enter(links[2], "one", is_unix=False)
+    uploads.enter(links[3], "other", is_unix=False)
+    with pytest.raises(Refused, match="too many uploads"):
+        uploads.enter(links[4], "third", is_unix=False)
+    for link in links[:4]:
+        uploads.leave(link)
+    for link in links[:3]:
+        uploads.enter(link, "unix", is_unix=True)

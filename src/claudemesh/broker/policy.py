@@ -50,6 +50,7 @@ class Limits:
     claims_per_minute_per_address: int = limits.CLAIMS_PER_MINUTE_PER_ADDRESS
     meshes_per_hour_per_address: int = 60
     uploads: int = 16
+    uploads_per_address: int = 4
     uploads_per_hour_per_address: int = 1_200
     presence_fanout_links: int = 256
     handshake_timeout_ms: int = limits.HANDSHAKE_TIMEOUT_MS

@@ -48,7 +48,7 @@ class Server(Hooks):
         self._http = http
         self._origins = origins
         self._service = Service(core)
-        self._uploads = Uploads(core.limits.uploads)
+        self._uploads = Uploads(core.limits.uploads, core.limits.uploads_per_address)
         self._open: dict[Link, Stream] = {}
         self._waiting: dict[BrokerLink, Stream] = {}
         self.draining = False

@@ -15,19 +15,21 @@ from claudemesh.types import InviteId
 class Uploads:
     """How many founders upload at this moment: each may send large frames, and nobody knows them."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_per_address: int) -> None:
         self._most = most
-        self._now: set[BrokerLink] = set()
+        self._most_per_address = most_per_address
+        self._now: dict[BrokerLink, str] = {}
 
-    def enter(self, proto: BrokerLink) -> None:
-        """Raises `Refused` when there are too many."""
-        if len(self._now) >= self._most:
+    def enter(self, proto: BrokerLink, address: str, *, is_unix: bool) -> None:
+        """Raises `Refused` when there are too many, or too many of this address: nobody takes up all of them."""
+        crowded = not is_unix and sum(one == address for one in self._now.values()) >= self._most_per_address
+        if len(self._now) >= self._most or crowded:
             raise Refused("rate_limited", "too many uploads", retry_after_ms=5_000)
-        self._now.add(proto)
+        self._now[proto] = address
 
     def leave(self, proto: BrokerLink) -> None:
         """An upload has ended, or was none."""
-        self._now.discard(proto)
+        self._now.pop(proto, None)
 
 
 class Stranger:
@@ -93,7 +95,7 @@ class Stranger:
 
     async def _found(self, message: Append) -> None:
         core, address = self._core, self._stream.address
-        self._uploads.enter(self._proto)
+        self._uploads.enter(self._proto, address, is_unix=self._stream.is_unix)
         mesh, seq = await core.ordering.found(
             message.entries, lambda: core.addresses.meshes.take(address, core.clock())
         )
