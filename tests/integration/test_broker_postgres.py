@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
+from claudemesh.protocol import messages
 from tests import wire_client as wire
 from tests.brokers import BrokerProcess
 from tests.postgres import PostgresServer, postgres_server
@@ -93,3 +95,27 @@ async def test_second_broker_and_wrong_password_are_refused_with_a_reason(
     assert "database_refused" in nameless.stderr
     assert {second.returncode, stranger.returncode, nameless.returncode} == {3}
     assert all(PASSWORD not in one.stderr + one.stdout for one in (second, stranger, nameless))
+
+
+async def test_what_a_text_of_the_server_cannot_hold_is_no_defect(
+    server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """U+0000 is refused, or found nowhere, like any other text that is no key."""
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    url, odd = server.tcp_url(server.database()), "\x00" * 64
+
+    async with BrokerProcess(tmp_path, "--key", str(tmp_path / "key"), "--database", url) as broker:
+        owner, other = await wire.mesh_of(broker.url, 2)
+        async with wire.member(broker.url, owner) as link:
+            cards = await link.request(messages.Cards, messages.GetCards, members=[odd])
+            await link.send(msgspec.structs.replace(owner.envelope(other.id), att=odd))
+            refused = await link.expect(messages.Refused)
+            await link.send(messages.Attest(rid=9, st=owner.attestation(), sid="\x00"))
+            ended = await link.ended()
+        await broker.terminate()
+
+    assert cards.cards == []
+    assert refused.code == "invalid"
+    assert isinstance(ended, messages.Closing)
+    assert ended.code == "bad_frame"
+    assert "link_failed" not in (tmp_path / "broker.log").read_text()

@@ -6,6 +6,7 @@ never signs two heads for one length.
 """
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ _REKEY: Final = '"op":"rekey"'
 encode_statement: Final = msgspec.json.Encoder().encode
 _decode_entry: Final = msgspec.json.Decoder(Entry).decode
 decode_statement: Final = msgspec.json.Decoder(Statement).decode
+is_key: Final = re.compile("[0-9a-f]{64}\\Z").match
+"""Whether a text can be a key or digest at all; what cannot is not looked for in the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,7 @@ class Directory:
     async def attestation(self, mesh: Mesh, digest: str, now: UnixMillis) -> KnownAttestation | None:
         """An attestation that was published in this mesh, from memory or from the store."""
         known = mesh.attestations.get(digest)
-        if known is None and len(digest) == 64:
+        if known is None and is_key(digest):
             raw = (await self._store.attestations([Digest(digest)])).get(Digest(digest))
             known = None if raw is None else _read_attestation(raw, mesh.id)
             if known is not None:

@@ -9,7 +9,7 @@ import msgspec
 from claudemesh.broker import audit
 from claudemesh.broker.admission import object_to_session
 from claudemesh.broker.core import Core
-from claudemesh.broker.directory import KnownAttestation, Mesh, encode_statement
+from claudemesh.broker.directory import KnownAttestation, Mesh, encode_statement, is_key
 from claudemesh.broker.elsewhere import with_other_nodes
 from claudemesh.broker.fan_out import PendingFanOut
 from claudemesh.broker.links import Link
@@ -253,7 +253,7 @@ class Service:
         link.send(Ok(rid=message.rid))
 
     async def _get_cards(self, link: Link, mesh: Mesh, message: GetCards) -> None:
-        members = [PeerId(member) for member in dict.fromkeys(message.members)]
+        members = [PeerId(member) for member in dict.fromkeys(message.members) if is_key(member)]
         cards = await self._core.store.cards(mesh.id, members)
         link.outlet.write(b'{"t":"cards","rid":%d,"cards":[%b]}' % (message.rid, b",".join(cards.values())))
 
