@@ -10,9 +10,9 @@ from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.daemon.ipc import Client
 from claudemesh.listen import Listen
 from claudemesh.mcp.http import app
-from claudemesh.mcp.http.connections import HEAD_WITHIN_S
+from claudemesh.mcp.http.connections import BODY_WITHIN_S, HEAD_WITHIN_S
 from claudemesh.mcp.http.link import MAX_SUBSCRIPTIONS
-from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_SESSIONS, Settings
+from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_EXCHANGES, MAX_SESSIONS, Settings
 from claudemesh.mcp.http.tokens import load_tokens
 from claudemesh.mcp.options import Options
 from tests.mcp_clients import Pair
@@ -166,6 +166,14 @@ def begin_to_ask_and_stop(scene: Scene) -> bool:
         return not is_ended_within(one, 3 * HEAD_WITHIN_S)
 
 
+def begin_to_tell_and_stop(scene: Scene) -> bool:
+    """Its token is good and its request is complete, but for the last byte."""
+    request = raw_request(scene.port, INITIALIZE, scene.bearer(OTHER))
+    with socket.create_connection(("127.0.0.1", scene.port)) as one:
+        one.sendall(request[:-1])
+        return not is_ended_within(one, 1.5 * BODY_WITHIN_S)
+
+
 def is_ended_within(connection: socket.socket, within_s: float) -> bool:
     """Whether the other end ends a connection; it has nothing else to say on it."""
     connection.settimeout(within_s)
@@ -187,6 +195,48 @@ def open_sessions_without_end(scene: Scene) -> bool:
     """Each one is kept, here and in the daemon."""
     opened = sum(scene.ask(INITIALIZE, scene.bearer(OTHER)).status == OK for _ in range(MAX_SESSIONS + 1))
     return opened > MAX_SESSIONS
+
+
+def fail_to_open_sessions_without_end(scene: Scene) -> bool:
+    """The SDK keeps one for each request to initialize that it has passed on, whatever came of it."""
+    answers = (scene.ask(INITIALIZE, scene.bearer(OTHER), query="no=such") for _ in range(MAX_SESSIONS + 1))
+    return all("mcp-session-id" in answer.headers for answer in answers)
+
+
+def take_the_sessions_of_another(scene: Scene) -> bool:
+    """One that never ends what it opens: the other client finds none left."""
+    for _ in range(MAX_SESSIONS):
+        scene.ask(INITIALIZE, scene.bearer(OTHER))
+    return scene.ask(INITIALIZE, scene.bearer(VICTIM)).status != OK
+
+
+def take_the_urls_of_another(scene: Scene) -> bool:
+    """The same in the 2026 protocol, with an URL for each."""
+    message, headers = modern(1, "tools/list")
+    for number in range(MAX_SESSIONS):
+        scene.ask(message, {**headers, **scene.bearer(OTHER)}, query=f"label=n{number}")
+    return "result" not in scene.ask(message, {**headers, **scene.bearer(VICTIM)}).messages[0]
+
+
+def take_the_sessions_of_another_by_half_requests(scene: Scene) -> bool:
+    """A session has its place before the request to open it is complete."""
+    return _is_locked_out_by_half_requests(scene, scene.bearer(OTHER), MAX_SESSIONS)
+
+
+def take_the_answers_of_another(scene: Scene) -> bool:
+    """One session will do, with as many requests at a time as there can be."""
+    return _is_locked_out_by_half_requests(scene, scene.session(OTHER), MAX_EXCHANGES)
+
+
+def _is_locked_out_by_half_requests(scene: Scene, headers: dict[str, str], count: int) -> bool:
+    session = scene.session(VICTIM)
+    request = raw_request(scene.port, INITIALIZE, headers)
+    with ExitStack() as stack:
+        for _ in range(count):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", scene.port)))
+            one.sendall(request[:-1])
+        answers = [scene.ask(INITIALIZE, scene.bearer(VICTIM)), scene.ask(tool_call(7, "mesh_self"), session)]
+    return any(answer.status != OK for answer in answers)
 
 
 def subscribe_without_end(scene: Scene) -> bool:

@@ -10,6 +10,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 
 from claudemesh.mcp.http import app, connections, link, relay, tokens
 from claudemesh.mcp.http.link import Link
+from claudemesh.mcp.http.relay import Relay
 from claudemesh.mcp.http.tokens import Tokens
 from claudemesh.mcp.pump import SENT, WRITTEN
 from tests.attacks.http_attacks import VICTIM
@@ -79,14 +80,21 @@ def bodies_have_no_end() -> Iterator[None]:
 @contextmanager
 def sessions_have_no_end() -> Iterator[None]:
     """As many as anybody wants."""
-    with mock.patch.object(app, "MAX_SESSIONS", WITHOUT_END):
+    with mock.patch.object(relay, "MAX_SESSIONS", WITHOUT_END):
         yield
 
 
 @contextmanager
-def urls_have_no_end() -> Iterator[None]:
-    """Each one gets a session."""
-    with mock.patch.object(relay, "MAX_SESSIONS", WITHOUT_END):
+def what_was_not_opened_does_not_count() -> Iterator[None]:
+    """As if the SDK forgot a session that was never initialized."""
+    with mock.patch.object(Relay, "_vacate", lambda self, exchange: self._places.give_back(exchange.client)):
+        yield
+
+
+@contextmanager
+def nothing_is_kept_for_others() -> Iterator[None]:
+    """Whoever comes first has it all."""
+    with mock.patch.multiple(relay, RESERVED_SESSIONS=0, RESERVED_EXCHANGES=0):
         yield
 
 
@@ -101,6 +109,13 @@ def connections_have_no_end() -> Iterator[None]:
 def a_head_may_take_for_ever() -> Iterator[None]:
     """Nobody looks at the clock."""
     with mock.patch.object(connections, "HEAD_WITHIN_S", WITHOUT_END):
+        yield
+
+
+@contextmanager
+def a_body_may_take_for_ever() -> Iterator[None]:
+    """Once the head is there."""
+    with mock.patch.object(connections, "BODY_WITHIN_S", WITHOUT_END):
         yield
 
 

@@ -1,5 +1,6 @@
 """MCP over streamable HTTP: the real process, the official SDK's client, in both eras of the protocol."""
 
+import itertools
 import socket
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import anyio
 import pytest
 
 from claudemesh.daemon.ipc import Client
+from claudemesh.mcp.http.settings import MAX_CLIENTS
 from tests.mcp_clients import ERAS, Pair, pair_of_machines
 from tests.mcp_http import (
     INITIALIZE,
+    Answer,
     HttpServer,
     exchange,
     http_agent,
@@ -33,7 +36,8 @@ from claudemesh.mcp.http import app
 from claudemesh.listen import Listen
 from claudemesh.mcp.http.settings import Settings
 from claudemesh.mcp.options import Options
-settings = Settings(Listen("127.0.0.1", 0), ("agent",), Options(), session_idle_s=1.0)
+clients = tuple(sys.argv[2].split(","))
+settings = Settings(Listen("127.0.0.1", 0), clients, Options(), session_idle_s=float(sys.argv[1]))
 app.run(ConfigDir.of_environment(), settings, print, lambda url, _: print(url, flush=True))
 """
 
@@ -299,6 +303,24 @@ def test_a_port_that_is_taken_is_told(pair: Pair, server: HttpServer) -> None:
     assert f"127.0.0.1:{server.port}" in error["message"]
 
 
+@pytest.mark.parametrize("era", ERAS)
+def test_a_client_that_has_its_share_is_told_so_and_served_again_later(pair: Pair, era: str) -> None:
+    """By 429 and a time after which one of its sessions has ended, although its client never said so."""
+
+    def opened(number: int) -> Answer:
+        message, headers = (INITIALIZE, {}) if era == ERAS[0] else modern(1, "tools/list")
+        return exchange(server.port, message, {**headers, **server.bearer()}, query=f"label=n{number}")
+
+    others = [f"other{number}" for number in range(MAX_CLIENTS - 1)]  # so that its share is small
+    with _impatient_server(pair, 5, *others) as server:
+        refused = next(answer for number in itertools.count() if (answer := opened(number)).status != 200)
+        wait_until(lambda: opened(0).status == 200, "an idle session has ended")
+
+    assert refused.status == 429
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert "end one, or wait" in refused.messages[0]["error"]["message"]
+
+
 async def test_with_no_mesh_every_tool_says_how_to_join(tmp_path: Path) -> None:
     """The server runs before there is anything to say."""
     with machine(tmp_path, "carol") as carol, http_server(carol) as server:
@@ -328,11 +350,10 @@ def _labels(pair: Pair) -> set[str]:
 
 
 @contextmanager
-def _impatient_server(pair: Pair) -> Iterator[HttpServer]:
-    """One whose sessions end after a second of silence."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", IMPATIENT], env=pair.bob.environment, stdout=subprocess.PIPE, text=True
-    )
+def _impatient_server(pair: Pair, idle_s: int = 1, *others: str) -> Iterator[HttpServer]:
+    """One whose sessions end after a second of silence, or as many as are said; for others, too."""
+    words = ["-P", "-c", IMPATIENT, str(idle_s), ",".join(["agent", *others])]
+    process = subprocess.Popen([sys.executable, *words], env=pair.bob.environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         url = process.stdout.readline().strip()

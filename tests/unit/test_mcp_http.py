@@ -7,7 +7,8 @@ import pytest
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.errors import LocalError, UsageError
 from claudemesh.listen import Listen
-from claudemesh.mcp.http.settings import Settings, options_of_url, session_key
+from claudemesh.mcp.http.settings import MAX_CLIENTS, Settings, options_of_url, session_key
+from claudemesh.mcp.http.shares import Shares
 from claudemesh.mcp.http.tokens import Tokens, load_tokens, token_file
 from claudemesh.mcp.options import Options
 
@@ -50,6 +51,51 @@ def test_on_loopback_only_its_own_names_are_answered_for() -> None:
     assert settings.hosts(7910) == ["127.0.0.1:7910", "localhost:7910", "[::1]:7910", "host.docker.internal:7910"]
     assert "http://localhost:7910" in settings.origins(7910)
     assert "http://localhost:3000" not in settings.origins(7910)
+
+
+def test_a_client_alone_has_all_the_places() -> None:
+    """Nothing is kept for nobody."""
+    shares = Shares(10, 8, ["one"])
+
+    taken = [shares.take("one") for _ in range(11)]
+
+    assert taken == [True] * 10 + [False]
+
+
+@pytest.mark.parametrize("number", [2, 3, 7, 10])
+def test_whatever_the_others_take_each_client_has_its_reserve(number: int) -> None:
+    """In whatever order they come; and no more than there is."""
+    names = [str(one) for one in range(number)]
+    shares = Shares(10, 3, names)
+    reserve = min(3, 10 // number)
+
+    for name in reversed(names):
+        while shares.take(name):
+            pass
+
+    assert all(shares.of(name) >= reserve for name in names)
+    assert sum(map(shares.of, names)) == 10
+
+
+def test_a_place_that_was_given_back_is_for_whoever_comes() -> None:
+    """As soon as it is free."""
+    shares = Shares(2, 0, ["one", "two"])
+    taken = [shares.take("one"), shares.take("one"), shares.take("two")]
+
+    shares.give_back("one")
+
+    assert taken == [True, True, False]
+    assert shares.take("two")
+
+
+def test_each_of_as_many_clients_as_a_server_has_gets_a_session() -> None:
+    """One more is refused at the start."""
+    names = tuple(f"c{number}" for number in range(MAX_CLIENTS + 1))
+
+    with pytest.raises(UsageError, match="64 clients at most"):
+        Settings(Listen("127.0.0.1", 7910), names, Options()).check()
+
+    Settings(Listen("127.0.0.1", 7910), names[1:], Options()).check()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from claudemesh.errors import UsageError
 from claudemesh.mcp.http.connections import WatchedConnection
 from claudemesh.mcp.http.exchanges import Exchanges
 from claudemesh.mcp.http.relay import Relay
-from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_SESSIONS, PATH, Settings
+from claudemesh.mcp.http.settings import MAX_BODY_BYTES, MAX_CONNECTIONS, PATH, Settings
 from claudemesh.mcp.http.tokens import Tokens, load_tokens, token_file
 
 KEEP_ALIVE_S: Final = 60
@@ -98,7 +98,7 @@ def _manager(relay: Relay, settings: Settings, port: int) -> StreamableHTTPSessi
         ),
         session_idle_timeout=settings.session_idle_s,
         max_request_body_size=MAX_BODY_BYTES,
-        max_sessions=MAX_SESSIONS,
+        max_sessions=None,  # the relay has refused before, by client
     )
 
 

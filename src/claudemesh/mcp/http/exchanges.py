@@ -1,9 +1,11 @@
 """One HTTP request and its answer, as the relay sees it: whose it is, what it carried, and whether that has left."""
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from mcp_types import RequestId
+from mcp_types import ErrorData, JSONRPCError, RequestId
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from claudemesh.mcp.http.connections import STATE, WatchedConnection
@@ -12,10 +14,21 @@ if TYPE_CHECKING:
     from claudemesh.mcp.http.link import Link
 
 SESSION_HEADER: Final = "mcp-session-id"
+VERSION_HEADER: Final = "mcp-protocol-version"
 EXCHANGE: Final = "claudemesh.exchange"
 """Under this key of the ASGI scope."""
 _ANSWER: Final = b'"result"'
 """Stands in every answer of JSON-RPC, and in no notification of ours."""
+TOO_MANY: Final = 429
+
+
+class Refusal(NamedTuple):
+    """Why a client gets nothing now: it has its share already. Nothing of its request took effect."""
+
+    code: int
+    """Of JSON-RPC."""
+    message: str
+    retry_after_s: int
 
 
 class Exchange:
@@ -24,8 +37,15 @@ class Exchange:
     def __init__(self, scope: Scope) -> None:
         self.client: str = scope["user"].display_name
         self.query: str = scope["query_string"].decode("latin-1")
-        self.session_id = Headers(scope=scope).get(SESSION_HEADER)
+        headers = Headers(scope=scope)
+        self.session_id = headers.get(SESSION_HEADER)
         """The session of the 2025 protocol that it names: a claim, until somebody has checked whose that is."""
+        version = headers.get(VERSION_HEADER)
+        self.opens = self.session_id is None and (version is None or version in HANDSHAKE_PROTOCOL_VERSIONS)
+        """Whether the SDK makes a session of the 2025 protocol for it, which it keeps if it answers with its id."""
+        self.has_place = False
+        """Whether it counts as one of its client's sessions until it is over."""
+        self.refusal: Refusal | None = None
         self.named: str | None = None
         """The session that the answer names."""
         self.opened: Link | None = None
@@ -49,7 +69,7 @@ class Watcher(Protocol):
     """Who is told of exchanges."""
 
     def begins(self, exchange: Exchange) -> None:
-        """A client that has shown its token asks for something."""
+        """A client that has shown its token asks for something; it is refused, and over, if this sets a refusal."""
         ...
 
     def answers(self, exchange: Exchange) -> None:
@@ -77,6 +97,8 @@ class Exchanges:
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if exchange.refusal is not None:
+                    _refuse(message, exchange.refusal)
                 exchange.status = message["status"]
                 exchange.named = Headers(raw=message["headers"]).get(SESSION_HEADER)
                 await send(message)
@@ -87,8 +109,25 @@ class Exchanges:
                 self._watcher.left(exchange)
 
         self._watcher.begins(exchange)
+        if exchange.refusal is not None:
+            await _refused(exchange.refusal)(scope, receive, send)
+            return
         try:
             await self._app(scope, receive, told)
         finally:
             exchange.is_over = True
             self._watcher.ends(exchange)
+
+
+def _refused(refusal: Refusal) -> Response:
+    """The answer to a request of which not even the body was read."""
+    error = JSONRPCError(jsonrpc="2.0", id=None, error=ErrorData(code=refusal.code, message=refusal.message))
+    body = error.model_dump_json(by_alias=True, exclude_unset=True)
+    headers = {"Retry-After": str(refusal.retry_after_s)}
+    return Response(body, status_code=TOO_MANY, headers=headers, media_type="application/json")
+
+
+def _refuse(start: Message, refusal: Refusal) -> None:
+    """Make an error of JSON-RPC, which has status 200, one of HTTP as well."""
+    start["status"] = TOO_MANY
+    start["headers"] = [*start["headers"], (b"retry-after", str(refusal.retry_after_s).encode())]

@@ -5,6 +5,7 @@ by the server in the daemon. In the 2025 era a session is what the protocol call
 it is whatever comes with one client's token to one URL.
 """
 
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,9 +24,18 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from claudemesh import __version__
 from claudemesh.daemon.config_dir import ConfigDir
 from claudemesh.errors import UsageError
-from claudemesh.mcp.http.exchanges import EXCHANGE, Exchange
+from claudemesh.mcp.http.exchanges import EXCHANGE, Exchange, Refusal
 from claudemesh.mcp.http.link import Link
-from claudemesh.mcp.http.settings import MAX_SESSIONS, Settings, options_of_url, session_key
+from claudemesh.mcp.http.settings import (
+    MAX_EXCHANGES,
+    MAX_SESSIONS,
+    RESERVED_EXCHANGES,
+    RESERVED_SESSIONS,
+    Settings,
+    options_of_url,
+    session_key,
+)
+from claudemesh.mcp.http.shares import Shares
 from claudemesh.mcp.http.telling import LISTEN, Context, listen, to_nobody, to_session
 from claudemesh.mcp.options import Options
 from claudemesh.mcp.pump import SERVER_ERROR
@@ -35,6 +45,8 @@ HOST: Final = "mcp"
 SWEEP_S: Final = 30.0
 LATER: Final = 1.1
 """So much later than the SDK its session a link is ended, so that none is missing that the SDK still serves."""
+BUSY_RETRY_S: Final = 60
+"""When to ask again for a session if all of one's own are in use; for an answer, it is a second."""
 _PASSED_ON: Final = frozenset({"notifications/initialized"})
 
 
@@ -49,6 +61,11 @@ class Relay:
         """Those of the 2025 era, by the id that the SDK gave them."""
         self._agents: dict[str, Link] = {}
         """Those of the 2026 era, by what the daemon knows them as."""
+        self._unopened: set[str] = set()
+        """Ids of `_sessions` that the SDK keeps although they were never initialized: nothing is asked by them."""
+        self._places = Shares(MAX_SESSIONS, RESERVED_SESSIONS, settings.clients)
+        """Of sessions of both eras, from the request that opens one on."""
+        self._answering = Shares(MAX_EXCHANGES, RESERVED_EXCHANGES, settings.clients)
         self.server: Server[Any] = Server("claudemesh", version=__version__)
         self.server.middleware[:] = [self._forward]
 
@@ -67,7 +84,16 @@ class Relay:
     # Exchanges
 
     def begins(self, exchange: Exchange) -> None:
-        """It holds the session that it names, if that is its client's."""
+        """It holds the session that it names, if that is its client's; more than a client's share is refused."""
+        client = exchange.client
+        if not self._answering.take(client):
+            said = f"{self._answering.of(client)} requests of this client are being answered: end one, or wait"
+            exchange.refusal = Refusal(SERVER_ERROR, said, 1)
+            return
+        if exchange.opens and not self._take_place(exchange):
+            self._answering.give_back(client)
+            return
+        exchange.has_place = exchange.opens
         link = self._sessions.get(exchange.session_id or "")
         if link is not None and link.client == exchange.client:
             self._hold(exchange, link)
@@ -80,7 +106,7 @@ class Relay:
         if exchange.status == 202 and exchange.link is not None:
             exchange.link.notifications += 1
         if exchange.opened is not None and exchange.named is not None:
-            self._sessions[exchange.named] = exchange.opened
+            self._keep(exchange, exchange.named, exchange.opened)
             exchange.opened = None
 
     def left(self, exchange: Exchange) -> None:
@@ -91,14 +117,16 @@ class Relay:
 
     def ends(self, exchange: Exchange) -> None:
         """The session is idle if this was the last one; over when its client said so, or when it was never opened."""
+        self._answering.give_back(exchange.client)
+        if exchange.has_place:
+            self._vacate(exchange)
         link = exchange.link
         if link is None:
             return
         self._release(link)
         if exchange.is_end and exchange.status < 400 and self._sessions.get(exchange.session_id or "") is link:
-            del self._sessions[exchange.session_id or ""]
             link.heard()
-            self._group.start_soon(link.close)
+            self._end(self._sessions, exchange.session_id or "")
         elif exchange.opened is not None:
             self._group.start_soon(link.close)
 
@@ -138,7 +166,7 @@ class Relay:
         """The session that a request belongs to. In the 2026 era no header of the client decides that."""
         if _is_modern(context):
             return self._agent(exchange)
-        if exchange.link is not None:
+        if exchange.link is not None and exchange.session_id not in self._unopened:
             return exchange.link
         if context.method != "initialize":
             raise MCPError(INVALID_REQUEST, "there is no such session: initialize one")
@@ -152,8 +180,8 @@ class Relay:
         key = session_key(exchange.client, options)
         link = self._agents.get(key)
         if link is None:
-            if len(self._agents) >= MAX_SESSIONS:
-                raise MCPError(SERVER_ERROR, "too many sessions are open: use fewer URLs")
+            if not self._take_place(exchange):
+                raise MCPError(SERVER_ERROR, exchange.refusal.message if exchange.refusal else "")
             link = self._agents[key] = self._link(exchange, key, options, to_nobody)
         self._hold(exchange, link)
         return link
@@ -184,19 +212,69 @@ class Relay:
         link.exchanges -= 1
         link.idle_since = anyio.current_time()
 
+    # Shares
+
+    def _take_place(self, exchange: Exchange) -> bool:
+        """A place for one more session of the client, which is refused if it has its share."""
+        client = exchange.client
+        if self._places.take(client):
+            return True
+        said = f"this client has {self._places.of(client)} sessions, and the rest is for others: end one, or wait"
+        exchange.refusal = Refusal(SERVER_ERROR, said, self._retry_after_s(client))
+        return False
+
+    def _keep(self, exchange: Exchange, session_id: str, link: Link) -> None:
+        """The session has an id, and has the place from now on that its first request had."""
+        self._sessions[session_id] = link
+        self._unopened.discard(session_id)
+        exchange.has_place = False
+
+    def _vacate(self, exchange: Exchange) -> None:
+        """What opened no session needs no place, unless the SDK has taken it for the opening of one."""
+        if exchange.named is None or exchange.status >= 400:
+            self._places.give_back(exchange.client)
+            return
+        self._keep(exchange, exchange.named, self._link(exchange, "", self._settings.options, to_nobody))
+        self._unopened.add(exchange.named)
+
+    def _retry_after_s(self, client: str) -> int:
+        """When the session of the client ends that is idle for longest."""
+        ends_at = [
+            link.idle_since + after_s
+            for links, after_s in self._lives()
+            for link in links.values()
+            if link.client == client and not link.exchanges
+        ]
+        if not ends_at:
+            return BUSY_RETRY_S
+        return max(1, math.ceil(min(ends_at) - anyio.current_time() + self._sweep_s))
+
     # Ends
 
     async def _sweep(self) -> None:
         """End the sessions whose clients are gone: those of the 2025 era after the SDK has ended them."""
-        idle_s = self._settings.session_idle_s
         while True:
-            await anyio.sleep(min(SWEEP_S, idle_s / 10))
+            await anyio.sleep(self._sweep_s)
             now = anyio.current_time()
-            for links, after_s in ((self._agents, idle_s), (self._sessions, idle_s * LATER)):
+            for links, after_s in self._lives():
                 for key, link in list(links.items()):
                     if not link.exchanges and link.idle_since < now - after_s:
-                        del links[key]
-                        self._group.start_soon(link.close)
+                        self._end(links, key)
+
+    def _end(self, links: dict[str, Link], key: str) -> None:
+        link = links.pop(key)
+        self._unopened.discard(key)
+        self._places.give_back(link.client)
+        self._group.start_soon(link.close)
+
+    def _lives(self) -> tuple[tuple[dict[str, Link], float], ...]:
+        """All sessions, and for how many seconds they may be idle."""
+        idle_s = self._settings.session_idle_s
+        return (self._agents, idle_s), (self._sessions, idle_s * LATER)
+
+    @property
+    def _sweep_s(self) -> float:
+        return min(SWEEP_S, self._settings.session_idle_s / 10)
 
     async def _close_all(self) -> None:
         """The process ends."""

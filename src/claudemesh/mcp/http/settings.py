@@ -14,13 +14,20 @@ from claudemesh.mcp.options import Options
 
 PATH: Final = "/mcp"
 DEFAULT_PORT: Final = 7910
-MAX_SESSIONS: Final = 100
-"""Of each era of the protocol; the daemon serves 256 of every kind."""
+MAX_CLIENTS: Final = 64
+MAX_SESSIONS: Final = 200
+"""Of all clients, in both eras of the protocol; the daemon serves 256 of every kind."""
+RESERVED_SESSIONS: Final = 8
+"""Of those, for each client."""
 SESSION_IDLE_S: Final = 30 * 60.0
 """A session without a request or an open stream ends after this long."""
 MAX_BODY_BYTES: Final = 4 << 20
 """The largest message is 512 KiB of text, of which JSON may write each byte with six."""
 MAX_CONNECTIONS: Final = 512
+MAX_EXCHANGES: Final = 384
+"""Requests that are being answered, open streams included: fewer than connections, so that one can still be refused."""
+RESERVED_EXCHANGES: Final = 16
+"""Of those, for each client."""
 
 _CLIENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 _HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?\Z")
@@ -52,6 +59,10 @@ class Settings:
             raise UsageError("usage", said)
         if not self.listen.is_loopback and not self.allowed_hosts:
             raise UsageError("usage", "name the host that clients dial, with --allow-host HOST[:PORT]")
+        if len(self.clients) > MAX_CLIENTS:
+            raise UsageError(
+                "usage", f"one server has {MAX_CLIENTS} clients at most: start another one, on its own port"
+            )
         for name in self.clients:
             if not _CLIENT.match(name):
                 raise UsageError("usage", "--client takes up to 32 of a-z, 0-9 and -, the first one no -")
