@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+from claudemesh.broker import policy
 from claudemesh.crypto import frames, identity, primitives, statements
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Unopenable
@@ -391,6 +392,22 @@ def no_hello_signature() -> Iterator[None]:
             return original(forged, attestation, challenge)
 
     with mock.patch.object(handshake, "open_hello", open_hello):
+        yield
+
+
+@contextmanager
+def a_sender_may_have_a_whole_mailbox() -> Iterator[None]:
+    """The broker does not count whose the envelopes of a mailbox are."""
+    with mock.patch.object(policy.Senders, "take", return_value=True):
+        yield
+
+
+@contextmanager
+def what_a_removed_member_sent_stays() -> Iterator[None]:
+    """The broker drops the mailbox of a member that was removed, and no more."""
+    from claudemesh.broker.members import Members
+
+    with mock.patch.object(Members, "_drop_sent", mock.AsyncMock()):
         yield
 
 

@@ -392,6 +392,40 @@ async def test_the_mailbox_of_a_revoked_peer_is_dropped_and_every_sender_is_told
     assert '"metadata":{"count":2,"reason":"revoked"}' in (await verified(store))[-1]
 
 
+async def test_what_a_revoked_peer_sent_waits_for_nobody(store: Store) -> None:
+    """In every mailbox, leased and scheduled rows too, a part at a time; what others sent is untouched."""
+    sent = [submission(), submission(not_before=LATER), submission(to=CAROL)]
+    elsewhere = submission(mesh=OTHER_MESH)
+    await store.append([*sent, elsewhere, submission(sender=CAROL), submission(to=ALICE, sender=BOB)], NOW)
+    await store.lease(MESH, BOB, LINK, NOW, 1)
+
+    dropped = [await store.drop_sent(MESH, ALICE, NOW, 2) for _ in range(3)]
+
+    assert dropped == [2, 1, 0]
+    assert await store.mailbox_usages(MESH, [ALICE, BOB, CAROL]) == [Usage(1, 1_000), Usage(1, 1_000), Usage(0, 0)]
+    assert (await store.mailbox_usage(OTHER_MESH, BOB)).rows == 1
+    assert [row.kind for row in await store.lease(MESH, BOB, SECOND_LINK, LATER, 10)] == ["dm"]
+    rows = await verified(store)
+    assert f'"actor_peer_id":"{ALICE[:16]}"' in rows[-1]
+    assert '"event_type":"drop"' in rows[-1]
+    assert '"metadata":{"count":1,"reason":"revoked"}' in rows[-1]
+
+
+async def test_a_peer_that_never_sent_anything_has_nothing_to_drop(store: Store) -> None:
+    assert await store.drop_sent(MESH, ALICE, NOW, 10) == 0
+
+
+async def test_it_is_known_how_much_of_a_mailbox_is_whose(store: Store) -> None:
+    """Notices are nobody's: they are the broker's."""
+    lost = submission(to=CAROL, sender=BOB, expires_at=NOW)
+    await store.append([submission(size=300), submission(size=500), submission(sender=CAROL, size=70), lost], NOW)
+    await store.expire(NOW, 10, notice)
+
+    assert await store.mailbox_senders(MESH, BOB) == {ALICE: (2, 800), CAROL: (1, 70)}
+    assert await store.mailbox_senders(MESH, CAROL) == {}
+    assert (await store.mailbox_usage(MESH, BOB)).rows == 4
+
+
 async def test_a_call_that_fails_leaves_no_trace_in_those_beside_it(store: Store) -> None:
     """What fails is undone alone: queue, counters and audit chain are those of the calls that returned."""
     await store.mailbox_usage(MESH, BOB)

@@ -231,6 +231,20 @@ async def test_mailbox_of_a_revoked_peer_is_dropped_with_its_posts_and_subscript
     assert '"metadata":{"count":2,"reason":"revoked"}' in (await verified(store))[-1]
 
 
+async def test_posts_of_a_revoked_peer_are_dropped_and_its_epochs_stay(store: Store) -> None:
+    """What others have sealed under those is still read."""
+    await store.fan_out([epoch({BOB: "s", CAROL: "t"}), fan_out(BOB, CAROL), fan_out(BOB, sender=CAROL)], NOW)
+    whose = await store.mailbox_senders(MESH, BOB)
+
+    dropped = await store.drop_sent(MESH, ALICE, NOW, 10)
+
+    assert whose == {ALICE: (2, 2_000), CAROL: (1, 1_000)}
+    assert dropped == 2
+    assert [row.kind for row in await store.lease(MESH, BOB, LINK, NOW, 10)] == ["epoch", "post"]
+    assert [row.kind for row in await store.lease(MESH, CAROL, SECOND_LINK, NOW, 10)] == ["epoch"]
+    await verified(store)
+
+
 async def test_who_leaves_a_channel_loses_what_waits_of_it_and_nothing_else(store: Store) -> None:
     """Posts and epochs, leased or not; and what it had subscribed to."""
     await store.append([submission()], NOW)

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.broker.config import Origins, Settings
-from claudemesh.broker.policy import MAX_BUCKETS, AddressPolicy, Buckets, Limits, Quota, TokenBucket
+from claudemesh.broker.policy import MAX_BUCKETS, AddressPolicy, Buckets, Limits, Quota, Senders, TokenBucket
 from claudemesh.broker.strangers import Uploads
 from claudemesh.crypto.primitives import signing_key
 from claudemesh.errors import Refused, UsageError
 from claudemesh.listen import Listen
 from claudemesh.protocol.link import BrokerLink
-from claudemesh.types import UnixMillis
+from claudemesh.types import PeerId, UnixMillis
 
 T0 = UnixMillis(1_000_000)
 
@@ -154,6 +154,31 @@ def test_quota_takes_what_there_is_room_for_in_rows_and_in_bytes() -> None:
 
     assert taken == [True, False, True, False, True]
     assert [few.take(1), few.take(1)] == [True, False]
+
+
+def test_no_sender_takes_more_of_a_mailbox_than_three_times_what_it_leaves() -> None:
+    """Who has nothing in it yet gets in as long as there is room, however many have taken their share."""
+    senders = Senders({})
+    quota = Quota(100, 1_000_000, senders=senders)
+
+    shares = []
+    for sender in map(PeerId, "abc"):
+        taken = 0
+        while quota.take(1, sender):
+            taken += 1
+        shares.append(taken)
+
+    assert shares == [75, 19, 5]
+    assert quota.take(1, PeerId("d"))
+    assert not quota.take(1, PeerId("e"))
+
+
+def test_a_share_is_one_of_bytes_too_and_the_broker_has_none() -> None:
+    """What the store has counted is where it begins."""
+    quota = Quota(100, 1_000, senders=Senders({PeerId("a"): (1, 2_900)}))
+
+    assert [quota.take(size, PeerId("a")) for size in (101, 100, 1)] == [False, True, False]
+    assert quota.take(900)
 
 
 def test_what_is_reserved_of_a_part_is_there_when_the_whole_is_full() -> None:

@@ -16,6 +16,7 @@ from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits, Quota
 from claudemesh.broker.pushing import delivery, push_frames
 from claudemesh.broker.routing import Mailbox
+from claudemesh.broker.sharing import Sharing
 from claudemesh.broker.shedding import Shedding
 from claudemesh.broker.store.base import (
     Acknowledgement,
@@ -102,6 +103,7 @@ class Commits:
         self._store = store
         self._leasing = leasing
         self._following = following
+        self._sharing = Sharing(store, limits)
         self._routes = Routes(leasing, limits, notice)
         self._acceptances = acceptances
         self._limits = limits
@@ -224,7 +226,7 @@ class Commits:
 
     async def _quotas(self, batch: Batch) -> dict[Mailbox, Quota]:
         """What there is room for in every mailbox that the batch goes into, and in its mesh."""
-        limits = self._limits
+        limits, coming = self._limits, len(batch.letters) + len(batch.fan_outs)
         quotas: dict[Mailbox, Quota] = {}
         by_mesh: dict[MeshId, list[Mailbox]] = {}
         for mailbox in {letter.mailbox for letter in batch.letters} | mailboxes_of(batch.fan_outs):
@@ -236,16 +238,19 @@ class Commits:
             for mailbox, used in zip(mailboxes, usages, strict=True):
                 # Those who fetch are reached also when a member has filled the mailboxes of all who are away.
                 own = Quota(limits.reserved_rows - used.rows, limits.reserved_bytes - used.size)
-                quotas[mailbox] = Quota(limits.mailbox_rows - used.rows, limits.mailbox_bytes - used.size, whole, own)
+                senders = await self._sharing.senders(mesh, mailbox.peer, used, coming)
+                left = (limits.mailbox_rows - used.rows, limits.mailbox_bytes - used.size)
+                quotas[mailbox] = Quota(*left, whole, own, senders)
         return quotas
 
     def _within_quota(self, letters: Sequence[Pending], quotas: dict[Mailbox, Quota]) -> list[Pending]:
-        """Refuse what its mailbox has no room for, or whose recipient was revoked meanwhile."""
+        """Refuse what its mailbox has no room for, or whose sender or recipient was revoked meanwhile."""
         admitted = []
         for letter in letters:
-            if not letter.mesh.roster.is_active(letter.mailbox.peer):
+            roster = letter.mesh.roster
+            if not roster.is_active(letter.mailbox.peer) or not roster.is_active(letter.link.peer):
                 self._reject(letter, "unknown_peer", None)
-            elif not quotas[letter.mailbox].take(letter.submission.size):
+            elif not quotas[letter.mailbox].take(letter.submission.size, letter.link.peer):
                 self._reject(letter, "mailbox_full", MAILBOX_RETRY_MS)
             else:
                 admitted.append(letter)

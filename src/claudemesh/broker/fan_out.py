@@ -93,7 +93,7 @@ class Routes:
         due = one.not_before is None
         for mailbox in one.mailboxes():
             quota = quotas.get(mailbox)
-            if quota is not None and not quota.take(one.size):
+            if quota is not None and not quota.take(one.size, one.link.peer):
                 one.missed.append(mailbox.peer)
                 continue
             leased = mailbox.direct(self._limits.buffered_bytes) if due else None

@@ -24,6 +24,8 @@ TOUCH_INTERVAL_MS: Final = 15_000
 AUDIT_INTERVAL_MS: Final = 60_000
 DEPART_INTERVAL_MS: Final = 5_000
 DEPART_ROWS: Final = 1_000
+DROP_ROWS: Final = 256
+"""In one transaction, for which envelopes wait."""
 _SLOW_READER_POLL_S: Final = 0.05
 
 
@@ -116,6 +118,7 @@ class Members:
                 self._tell(mesh, "peer_left", peer, "revoked")
             mesh.subscriptions.forget(peer)
             core.spawn(self._drop_mailbox(mesh, peer))
+            core.spawn(self._drop_sent(mesh, peer))
         for peer, channel in change.left:
             mesh.subscriptions.forget(peer, channel)
             core.spawn(self._drop_channel(mesh, peer, channel))
@@ -270,6 +273,16 @@ class Members:
             core.metrics.store_failures += 1  # the rows expire
             return
         core.leasing.undelivered(mesh.id, letters)
+
+    async def _drop_sent(self, mesh: Mesh, peer: PeerId) -> None:
+        """What a peer that was removed sent is refused by whoever gets it; until then it takes the room of others."""
+        core, dropped = self._core, DROP_ROWS
+        while dropped == DROP_ROWS:
+            try:
+                dropped = await core.store.drop_sent(mesh.id, peer, core.clock(), DROP_ROWS)
+            except LocalError:
+                core.metrics.store_failures += 1  # the rows expire
+                return
 
     async def _drop_channel(self, mesh: Mesh, peer: PeerId, channel: ChannelId) -> None:
         try:

@@ -1,14 +1,17 @@
 """Admission: rates, quotas and sizes; pure, the clock is an argument (docs/spec/limits.md)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Final, Self
 
 from claudemesh.errors import UsageError
 from claudemesh.protocol import limits
 from claudemesh.protocol.limits import HOUR_MS, MINUTE_MS, SECOND_MS
-from claudemesh.types import UnixMillis
+from claudemesh.types import PeerId, UnixMillis
 
 MAX_BUCKETS: Final = 16_384
+SHARE: Final = 3
+"""A sender may have so many times as much in a mailbox as is left in it: three quarters where it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,29 +124,58 @@ class TokenBucket:
         self._updated_at = now
 
 
+class Senders:
+    """What a mailbox holds of each sender, who may have up to `SHARE` times of what is left for the others."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, held: Mapping[PeerId, tuple[int, int]]) -> None:
+        """Rows and bytes by sender."""
+        self._held = dict(held)
+
+    def take(self, sender: PeerId, size: int, rows_left: int, bytes_left: int) -> bool:
+        """Count one more envelope of a sender; false, and it is not counted, where it has its share."""
+        rows, held = self._held.get(sender, (0, 0))
+        if rows >= SHARE * rows_left or held + size > SHARE * bytes_left:
+            return False
+        self._held[sender] = rows + 1, held + size
+        return True
+
+
 class Quota:
     """What one mailbox, or all of a mesh, still has room for, while a batch is put together."""
 
-    __slots__ = ("_bytes", "_reserved", "_rows", "_whole")
+    __slots__ = ("_bytes", "_reserved", "_rows", "_senders", "_whole")
 
-    def __init__(self, rows: int, size: int, whole: "Quota | None" = None, reserved: "Quota | None" = None) -> None:
+    def __init__(
+        self,
+        rows: int,
+        size: int,
+        whole: "Quota | None" = None,
+        reserved: "Quota | None" = None,
+        senders: Senders | None = None,
+    ) -> None:
         """Room for so much.
 
         Args:
             whole: What this one is a part of: it has to have room, too.
             reserved: Of this one, what is there also when the whole is full.
+            senders: Whose it is so far, where one of them may have its share.
         """
         self._rows = rows
         self._bytes = size
         self._whole = whole
         self._reserved = reserved
+        self._senders = senders
 
-    def take(self, size: int, *, beyond_whole: bool = False) -> bool:
+    def take(self, size: int, sender: PeerId | None = None, *, beyond_whole: bool = False) -> bool:
         """Take room for one envelope of `size` bytes; false, and nothing is taken, when there is none.
 
-        `beyond_whole` asks for room in this one alone.
+        `sender` is None for what the broker says; `beyond_whole` asks for room in this one alone.
         """
         if self._rows < 1 or self._bytes < size:
+            return False
+        if self._senders is not None and sender and not self._senders.take(sender, size, self._rows, self._bytes):
             return False
         is_reserved = self._reserved is not None and self._reserved.take(size)
         if self._whole is not None and not beyond_whole and not self._whole.take(size) and not is_reserved:

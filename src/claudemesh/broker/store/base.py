@@ -187,6 +187,13 @@ class Store(Protocol):
         The senders of direct messages get a notice.
         """
 
+    async def drop_sent(self, mesh: MeshId, peer: PeerId, now: UnixMillis, limit: int) -> int:
+        """Delete up to `limit` direct messages and posts of a revoked peer that wait for others; returns how many.
+
+        Epochs stay: what others have sealed under them is still read. Audited as one `drop` with the count, unless
+        there was nothing. Nobody is told.
+        """
+
     async def drop_channel(self, mesh: MeshId, peer: PeerId, channel: ChannelId, now: UnixMillis) -> int:
         """Delete what waits for a peer of a channel that it has left, and its subscription; returns how many rows.
 
@@ -201,6 +208,9 @@ class Store(Protocol):
 
     async def mailbox_usages(self, mesh: MeshId, peers: Sequence[PeerId]) -> list[Usage]:
         """`mailbox_usage` of each of `peers`."""
+
+    async def mailbox_senders(self, mesh: MeshId, peer: PeerId) -> dict[PeerId, tuple[int, int]]:
+        """Rows and bytes of each sender in a mailbox, without notices; every row is looked at, by each call."""
 
     async def mesh_usage(self, mesh: MeshId) -> Usage:
         """What all mailboxes of a mesh hold together, as `mailbox_usage`; from memory as a rule.

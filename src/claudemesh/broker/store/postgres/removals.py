@@ -34,6 +34,20 @@ _ONE_CHANNEL: Final = """
     FROM mailbox m JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = m.sender JOIN payloads p ON p.ref = shared
     WHERE r.mesh_id = $1 AND r.peer_id = $2 AND channel = $3 ORDER BY q
 """
+_SENT: Final = """
+    WITH own AS (SELECT ref FROM peers WHERE mesh_id = $1 AND peer_id = $2)
+    SELECT recipient, q, m.kind, size, m.message_id, r.mesh_id, r.peer_id, $2, shared
+    FROM (
+        SELECT l.* FROM own, peers p CROSS JOIN LATERAL (
+            SELECT * FROM mailbox
+            WHERE recipient = p.ref AND sender = own.ref AND kind = 'dm' AND shared IS NULL LIMIT $3
+        ) l WHERE p.mesh_id = $1
+        UNION ALL
+        SELECT m.* FROM own JOIN payloads p ON p.sender = own.ref AND p.kind = 'post' JOIN mailbox m ON shared = p.ref
+        LIMIT $3
+    ) m JOIN peers r ON r.ref = recipient
+"""
+"""By recipient, or by payload: there is no index of rows by their sender alone."""
 _FORGET_PEER: Final = "DELETE FROM subscriptions WHERE mesh_id = $1 AND peer_id = $2"
 _FORGET_SUBSCRIPTION: Final = "DELETE FROM subscriptions WHERE mesh_id = $1 AND peer_id = $2 AND channel = $3"
 
@@ -69,12 +83,26 @@ class Removals:
         _record_drop(transaction, address, len(rows), "revoked", now)
         return lost
 
+    async def _remove(self, transaction: Transaction, rows: Sequence["_Row"]) -> None:
+        await remove(transaction, [(row.recipient, row.q) for row in rows])
+        for row in rows:
+            self._usages.count((row.mesh, row.to), -1, -row.size)
+
+    async def drop_sent(self, transaction: Transaction, address: Address, now: UnixMillis, limit: int) -> int:
+        """Delete what a revoked peer has sent, but for epochs."""
+        mesh, peer = address
+        rows = [_Row(*row) for row in await transaction.fetch(_SENT, mesh, peer, limit)]
+        await self._remove(transaction, rows)
+        if rows:
+            transaction.record(mesh, "drop", peer, None, details(count=len(rows), reason="revoked"), now)
+        return len(rows)
+
     async def drop_channel(
         self, transaction: Transaction, address: Address, channel: ChannelId, now: UnixMillis
     ) -> int:
         """Delete what waits for a peer of a channel that it has left."""
         rows = [_Row(*row) for row in await transaction.fetch(_ONE_CHANNEL, *address, channel)]
-        await self._delete(transaction, rows, now, _no_notice)
+        await self._remove(transaction, rows)
         if await transaction.execute(_FORGET_SUBSCRIPTION, *address, channel):
             transaction.mesh(address[0]).count_wish()
         _record_drop(transaction, address, len(rows), "left", now)
@@ -83,9 +111,7 @@ class Removals:
     async def _delete(
         self, transaction: Transaction, rows: Sequence["_Row"], now: UnixMillis, notice: Notice
     ) -> list[Undelivered]:
-        await remove(transaction, [(row.recipient, row.q) for row in rows])
-        for row in rows:
-            self._usages.count((row.mesh, row.to), -1, -row.size)
+        await self._remove(transaction, rows)
         lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
         await self._notices.put(transaction, [(item, notice(item)) for item in lost], now)
         return lost
@@ -110,7 +136,3 @@ def _record_drop(transaction: Transaction, address: Address, count: int, reason:
     if count:
         told = details(count=count, reason=reason)
         transaction.record(address[0], "drop", None, address[1], told, now)
-
-
-def _no_notice(item: Undelivered) -> bytes:
-    raise AssertionError(f"{item} is not a direct message")

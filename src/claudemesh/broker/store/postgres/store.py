@@ -46,7 +46,7 @@ from claudemesh.broker.store.postgres.notices import Notices
 from claudemesh.broker.store.postgres.own_nodes import OwnNodes
 from claudemesh.broker.store.postgres.reading import Readers
 from claudemesh.broker.store.postgres.transaction import Transaction
-from claudemesh.broker.store.postgres.usages import COUNT_ALL, Usages
+from claudemesh.broker.store.postgres.usages import BY_SENDER, COUNT_ALL, Usages
 from claudemesh.broker.store.url import DatabaseUrl
 from claudemesh.types import ZERO_DIGEST, BrokerId, ChannelId, Digest, MeshId, PeerId, SessionId, UnixMillis
 
@@ -188,6 +188,11 @@ class PostgresStore:
         """Delete the mailbox of a revoked peer; see `Store.drop_mailbox`."""
         return await self._lane.do(partial(self._removals.drop, address=(mesh, peer), now=now, notice=notice), [mesh])
 
+    async def drop_sent(self, mesh: MeshId, peer: PeerId, now: UnixMillis, limit: int) -> int:
+        """Delete what waits for others of a revoked peer; see `Store.drop_sent`."""
+        operation = partial(self._removals.drop_sent, address=(mesh, peer), now=now, limit=limit)
+        return await self._lane.do(operation, [mesh])
+
     async def drop_channel(self, mesh: MeshId, peer: PeerId, channel: ChannelId, now: UnixMillis) -> int:
         """Delete what waits for a peer of a channel that it has left; see `Store.drop_channel`."""
         operation = partial(self._removals.drop_channel, address=(mesh, peer), channel=channel, now=now)
@@ -206,6 +211,11 @@ class PostgresStore:
             counted = await self._lane.do(partial(self._usages.load, addresses=addresses))
             found.update(zip(missing, counted, strict=True))
         return [usage for peer in peers if (usage := found[peer]) is not None]
+
+    async def mailbox_senders(self, mesh: MeshId, peer: PeerId) -> dict[PeerId, tuple[int, int]]:
+        """What a mailbox holds of each sender; counted beside the lane."""
+        found = await self._readers.fetch(BY_SENDER, mesh, peer)
+        return {sender: (rows, size) for sender, rows, size in found}
 
     async def mesh_usage(self, mesh: MeshId) -> Usage:
         """What all mailboxes of a mesh hold; counted beside the lane, which does not wait for it."""

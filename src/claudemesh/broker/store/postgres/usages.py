@@ -27,6 +27,12 @@ COUNT_ALL: Final = """
     SELECT count(*), coalesce(sum(size), 0)::bigint FROM peers p JOIN mailbox ON recipient = p.ref WHERE p.mesh_id = $1
 """
 
+BY_SENDER: Final = """
+    SELECT s.peer_id, count(*), sum(size)::bigint
+    FROM peers r JOIN mailbox ON recipient = r.ref JOIN peers s ON s.ref = sender
+    WHERE r.mesh_id = $1 AND r.peer_id = $2 AND kind <> 'sys' GROUP BY 1
+"""
+
 
 class Usages:
     """Rows and bytes of mailboxes."""

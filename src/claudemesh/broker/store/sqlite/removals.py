@@ -23,6 +23,17 @@ _ROW: Final = """
 _EXPIRED: Final = _ROW + "WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
 _ALL_OF_ONE: Final = _ROW + "WHERE recipient = ? ORDER BY q"
 _ONE_CHANNEL: Final = _ROW + "JOIN payloads p ON p.ref = shared WHERE recipient = ? AND channel = ?"
+_SENT: Final = """
+    SELECT m.q, m.kind, size, m.message_id, r.mesh_id, r.peer_id, s.peer_id, shared
+    FROM (
+        SELECT q FROM mailbox WHERE sender = ?1 AND shared IS NULL AND kind = 'dm'
+            AND recipient IN (SELECT ref FROM peers WHERE mesh_id = ?2)
+        UNION ALL
+        SELECT q FROM payloads p JOIN mailbox ON shared = p.ref WHERE p.sender = ?1 AND p.kind = 'post'
+        LIMIT ?3
+    ) found JOIN mailbox m ON m.q = found.q JOIN peers r ON r.ref = recipient JOIN peers s ON s.ref = m.sender
+"""
+"""By recipient, or by payload: there is no index of rows by their sender alone."""
 _FORGET_PEER: Final = "DELETE FROM subscriptions WHERE mesh_id = ? AND peer_id = ?"
 _FORGET_SUBSCRIPTION: Final = "DELETE FROM subscriptions WHERE mesh_id = ? AND peer_id = ? AND channel = ?"
 
@@ -68,13 +79,24 @@ class Removals:
         self._record_drop(connection, address, len(rows), "revoked", now)
         return lost
 
+    def drop_sent(self, connection: sqlite3.Connection, address: Address, now: UnixMillis, limit: int) -> int:
+        """Delete what a revoked peer has sent, but for epochs."""
+        ref = self._addresses.find(connection, address)
+        rows = [_Row(*row) for row in connection.execute(_SENT, (ref, address[0], limit)).fetchall()]
+        self._remove(connection, rows)
+        if rows:
+            chain = self._audit_log.chain(connection, address[0])
+            record = chain.add("drop", address[1], None, details(count=len(rows), reason="revoked"), now)
+            self._audit_log.insert(connection, [record])
+        return len(rows)
+
     def drop_channel(
         self, connection: sqlite3.Connection, address: Address, channel: ChannelId, now: UnixMillis
     ) -> int:
         """Delete what waits for a peer of a channel that it has left."""
         ref = self._addresses.find(connection, address)
         rows = [_Row(*row) for row in connection.execute(_ONE_CHANNEL, (ref, channel)).fetchall()]
-        self._delete(connection, rows, now, _no_notice)
+        self._remove(connection, rows)
         if connection.execute(_FORGET_SUBSCRIPTION, (*address, channel)).rowcount:
             count_wish(connection, address[0])
         self._record_drop(connection, address, len(rows), "left", now)
@@ -91,14 +113,16 @@ class Removals:
     def _delete(
         self, connection: sqlite3.Connection, rows: Sequence["_Row"], now: UnixMillis, notice: Notice
     ) -> list[Undelivered]:
-        if not rows:
-            return []
-        remove(connection, {row.q: row.shared for row in rows})
-        for row in rows:
-            self._usages.count((row.mesh, row.to), -1, -row.size)
+        self._remove(connection, rows)
         lost = [Undelivered(row.mesh, row.to, row.sender, row.id) for row in rows if row.kind == "dm"]
         self._notices.put(connection, [(item, notice(item)) for item in lost], now)
         return lost
+
+    def _remove(self, connection: sqlite3.Connection, rows: Sequence["_Row"]) -> None:
+        if rows:
+            remove(connection, {row.q: row.shared for row in rows})
+        for row in rows:
+            self._usages.count((row.mesh, row.to), -1, -row.size)
 
 
 class _Row(NamedTuple):
@@ -113,7 +137,3 @@ class _Row(NamedTuple):
     to: PeerId
     sender: PeerId
     shared: int | None
-
-
-def _no_notice(item: Undelivered) -> bytes:
-    raise AssertionError(f"{item} is not a direct message")

@@ -29,7 +29,7 @@ from claudemesh.broker.store.base import (
     Usage,
     Version,
 )
-from claudemesh.broker.store.sqlite import audit_log, credentials, mailboxes, presence, rosters, subscriptions
+from claudemesh.broker.store.sqlite import audit_log, credentials, mailboxes, presence, rosters, subscriptions, usages
 from claudemesh.broker.store.sqlite.addresses import Addresses
 from claudemesh.broker.store.sqlite.fan_outs import FanOuts
 from claudemesh.broker.store.sqlite.leases import Leases
@@ -170,6 +170,10 @@ class SqliteStore:
         """Delete the mailbox of a revoked peer; see `Store.drop_mailbox`."""
         return await self._database.write(partial(self._removals.drop, address=(mesh, peer), now=now, notice=notice))
 
+    async def drop_sent(self, mesh: MeshId, peer: PeerId, now: UnixMillis, limit: int) -> int:
+        """Delete what waits for others of a revoked peer; see `Store.drop_sent`."""
+        return await self._database.write(partial(self._removals.drop_sent, address=(mesh, peer), now=now, limit=limit))
+
     async def drop_channel(self, mesh: MeshId, peer: PeerId, channel: ChannelId, now: UnixMillis) -> int:
         """Delete what waits for a peer of a channel that it has left; see `Store.drop_channel`."""
         return await self._database.write(
@@ -189,6 +193,10 @@ class SqliteStore:
             counted = await self._database.write(partial(self._usages.load, addresses=addresses))
             found.update(zip(missing, counted, strict=True))
         return [usage for peer in peers if (usage := found[peer]) is not None]
+
+    async def mailbox_senders(self, mesh: MeshId, peer: PeerId) -> dict[PeerId, tuple[int, int]]:
+        """What a mailbox holds of each sender."""
+        return await self._database.read(partial(usages.by_sender, mesh=mesh, peer=peer))
 
     async def mesh_usage(self, mesh: MeshId) -> Usage:
         """What all mailboxes of a mesh hold."""

@@ -8,7 +8,7 @@ import msgspec
 
 from claudemesh.broker.store.base import Usage
 from claudemesh.broker.store.sqlite.addresses import Address, Addresses
-from claudemesh.types import MeshId
+from claudemesh.types import MeshId, PeerId
 
 MAX_CACHED: Final = 50_000
 
@@ -21,7 +21,19 @@ _COUNT_ALL: Final = """
     SELECT count(*), coalesce(sum(size), 0) FROM mailbox WHERE recipient IN (SELECT ref FROM peers WHERE mesh_id = ?)
 """
 
+_BY_SENDER: Final = """
+    SELECT s.peer_id, count(*), sum(size)
+    FROM peers r JOIN mailbox ON recipient = r.ref JOIN peers s ON s.ref = sender
+    WHERE r.mesh_id = ? AND r.peer_id = ? AND kind <> 'sys' GROUP BY sender
+"""
+
 _to_json: Final = msgspec.json.Encoder().encode
+
+
+def by_sender(connection: sqlite3.Connection, mesh: MeshId, peer: PeerId) -> dict[PeerId, tuple[int, int]]:
+    """Rows and bytes of each sender in a mailbox. On any thread."""
+    found = connection.execute(_BY_SENDER, (mesh, peer)).fetchall()
+    return {sender: (rows, size) for sender, rows, size in found}
 
 
 class Usages:
