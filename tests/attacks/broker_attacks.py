@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.config import Settings
+from claudemesh.broker.policy import Limits
 from claudemesh.listen import Listen
 from claudemesh.protocol import messages
 from claudemesh.protocol.messages import Message
@@ -11,6 +12,8 @@ from tests.attacks.forgeries import escalations
 from tests.attacks.wire_member import NotRefused, WireMember, dialled
 from tests.attacks.wire_mesh import WireMesh, length_of_log
 from tests.attacks.worlds import Outcome
+
+FEW = 5
 
 
 async def replay_a_hello() -> Outcome:
@@ -47,6 +50,34 @@ async def present_an_expelled_member() -> Outcome:
         async with dialled(mesh.url) as link:
             await link.send(eve.hello(await link.challenge()))
             return await _answer(link.refusal())
+
+
+async def found_meshes_without_end() -> Outcome:
+    """Nobody has to be known to found one, and each is kept for good."""
+    async with Broker(Settings(listen=Listen("127.0.0.1", 0), limits=Limits(meshes=FEW))) as broker:
+        answers = []
+        for number in range(FEW + 1):
+            founder = WireMember(f"stranger {number}")
+            async with dialled(f"ws://127.0.0.1:{broker.port}/ws") as link:
+                challenge = await link.challenge()
+                answers.append(await link.append(founder.genesis(challenge.broker)))
+    return Outcome(answers[-1] == "", frozenset(answers[FEW:]))
+
+
+async def grow_rosters_without_end() -> Outcome:
+    """Each within its own length; what their owners can say again and again is taken for longest."""
+    grants = Limits(entries=3 * FEW, reserved_entries=FEW)
+    async with Broker(Settings(listen=Listen("127.0.0.1", 0), limits=grants)) as broker:
+        url, answers = f"ws://127.0.0.1:{broker.port}/ws", []
+        meshes = [await WireMesh(url).found() for _ in range(2)]
+        for mesh in meshes:
+            async with mesh.owner.dial(url) as link:
+                for _ in range(4 * FEW):
+                    entry = mesh.owner.entry("broker", bk=mesh.owner.roster.broker)
+                    answers.append(await link.append(entry))
+                    if answers[-1] == "":
+                        mesh.owner.follow(entry)
+    return Outcome(answers.count("") == len(answers), frozenset(answers) - {""})
 
 
 async def escalate() -> Outcome:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from claudemesh.broker import policy
+from claudemesh.broker import holdings, policy
 from claudemesh.crypto import frames, identity, primitives, statements
 from claudemesh.crypto.statements import Statement
 from claudemesh.errors import Unopenable
@@ -392,6 +392,13 @@ def no_hello_signature() -> Iterator[None]:
             return original(forged, attestation, challenge)
 
     with mock.patch.object(handshake, "open_hello", open_hello):
+        yield
+
+
+@contextmanager
+def rosters_together_have_no_end() -> Iterator[None]:
+    """The broker looks at the length of each, and at nothing else."""
+    with mock.patch.object(holdings.Holdings, "require_room", return_value=None):
         yield
 
 

@@ -109,6 +109,8 @@ BROKERS: list[tuple[Sabotage, Callable[[], Awaitable[Outcome]]]] = [
     (sabotages.no_hello_signature, broker_attacks.present_a_stolen_attestation),
     (sabotages.revoked_members_enter, broker_attacks.present_an_expelled_member),
     (partial(sabotages.no_rule, "role"), broker_attacks.escalate),
+    (sabotages.rosters_together_have_no_end, broker_attacks.found_meshes_without_end),
+    (sabotages.rosters_together_have_no_end, broker_attacks.grow_rosters_without_end),
     (sabotages.a_sender_may_have_a_whole_mailbox, mailbox_attacks.fill_the_mailbox_of_another),
     (sabotages.a_sender_may_have_a_whole_mailbox, mailbox_attacks.fill_a_mailbox_with_posts),
     (sabotages.what_a_removed_member_sent_stays, mailbox_attacks.leave_a_full_mailbox_behind),

@@ -110,6 +110,7 @@ class Broker:
         try:
             await self._heart.join()
             self._build(key, self._log, metrics)
+            await self._upkeep.count_rosters()
             if self._bus is None:
                 await self._upkeep.restore_presence()
             await self._listen()

@@ -74,6 +74,12 @@ def _families(core: Core, bus: Bus | None, half_open: int) -> Iterator[object]:
     yield GaugeMetricFamily("claudemesh_links", "Open links of members.", value=sum(len(mesh.links) for mesh in meshes))
     yield GaugeMetricFamily("claudemesh_links_half_open", "Connections before their handshake.", value=half_open)
     yield GaugeMetricFamily("claudemesh_meshes_loaded", "Meshes in memory.", value=len(meshes))
+    held = core.ordering.holdings
+    yield GaugeMetricFamily("claudemesh_meshes", "Meshes that are held.", value=held.meshes)
+    yield GaugeMetricFamily(
+        "claudemesh_roster_entries", "Roster entries that are held, of all meshes.", value=held.entries
+    )
+    yield GaugeMetricFamily("claudemesh_rosters_used_ratio", "Of what rosters may take in all.", value=held.used())
     if bus is not None:
         yield GaugeMetricFamily("claudemesh_bus_connected", "Whether hints come and go.", value=bus.is_connected())
     refused = CounterMetricFamily("claudemesh_refused", "Requests refused, by code.", labels=["code"])

@@ -13,6 +13,7 @@ from claudemesh.broker.announcing import Announcer, Changing
 from claudemesh.broker.directory import Directory, Mesh, decode_entries, encode_statement
 from claudemesh.broker.following import Following
 from claudemesh.broker.hints import Hints
+from claudemesh.broker.holdings import Holdings
 from claudemesh.broker.metrics import Metrics
 from claudemesh.broker.policy import Limits
 from claudemesh.broker.pushing import MAX_PAGE_BYTES, log_frame
@@ -58,6 +59,7 @@ class Ordering:
         self._announcer = announcer
         self._following = following
         self._hints = hints
+        self.holdings = Holdings(limits)
         self._doubtful: set[Mesh] = set()
         """Where the answer to a commit was lost: the store may hold more than the roster in memory."""
 
@@ -69,7 +71,7 @@ class Ordering:
 
         Raises:
             Refused: `cas` the roster ends elsewhere; `invalid` with the rule that is broken; `limit` the roster is as
-                long as this broker lets it become.
+                long as this broker lets it become, or all together are.
             LocalError: The store failed; nothing was appended.
         """
         async with mesh.appending:
@@ -107,7 +109,7 @@ class Ordering:
             The mesh and the seq at which it ends here: the uploader goes on after that.
 
         Raises:
-            Refused: `mesh_creation_closed`, `rate_limited`, `cas`, or `invalid`.
+            Refused: `mesh_creation_closed`, `rate_limited`, `limit`, `cas`, or `invalid`.
             LocalError: The store failed; nothing was stored.
         """
         try:
@@ -236,6 +238,7 @@ class Ordering:
             raise _refusal(error) from error
         if checked.seq >= self._limits.roster_entries and checked.op not in _ALWAYS:
             raise Refused("limit", "roster_entries")
+        self.holdings.require_room(checked.op, checked.seq)
         at = checked.body["at"]
         if at > now + limits.CLOCK_SKEW_MS:
             raise Refused("invalid", "future_entry")
@@ -263,6 +266,7 @@ class Ordering:
             raise
         if stored:
             mesh.keep_head(signed, end, now)
+            self.holdings.added(len(entries), is_new=seq < 0)
         return stored
 
     async def _overtaken(self, mesh: Mesh) -> NoReturn:

@@ -24,6 +24,9 @@ class Limits:
     requests_burst: int = 200
     appends_per_minute: int = limits.APPENDS_PER_MINUTE_PER_PEER
     roster_entries: int = 100_000
+    meshes: int = 10_000
+    entries: int = 2_000_000
+    reserved_entries: int = 200
     card_interval_ms: int = limits.CARD_INTERVAL_MS
     attestations_per_minute: int = 60
     mailbox_rows: int = limits.MAILBOX_ROWS

@@ -33,6 +33,10 @@ class Upkeep:
             if now - row.last_seen <= limits.presence_lease_ms + limits.rejoin_grace_ms:
                 core.presence.restore(row.mesh, row.peer, row.last_seen, now)
 
+    async def count_rosters(self) -> None:
+        """How much there is of what is kept for good."""
+        self._core.ordering.holdings.counted(await self._core.store.meshes())
+
     async def sweep_forever(self) -> None:
         """Close links that said nothing in time, end presence that nobody renewed, settle what was doubtful."""
         while True:
@@ -55,7 +59,9 @@ class Upkeep:
             try:
                 await core.store.expire_attestations(now)
                 before = UnixMillis(now - core.limits.unserved_lifetime_ms)
-                for row in await core.store.meshes():
+                rows = await core.store.meshes()
+                core.ordering.holdings.counted(rows)
+                for row in rows:
                     mesh = core.directory.cached(row.mesh)
                     if row.served or row.created_at >= before or (mesh and mesh.used):
                         continue
