@@ -32,6 +32,7 @@ from claudemesh.broker.ordering import Ordering
 from claudemesh.broker.policy import AddressPolicy, Limits
 from claudemesh.broker.presence import Presence
 from claudemesh.broker.server import Server
+from claudemesh.broker.sharing import Sharing
 from claudemesh.broker.shedding import Shedding
 from claudemesh.broker.store.base import Store
 from claudemesh.broker.store.sqlite import SqliteStore
@@ -194,7 +195,10 @@ class Broker:
         following = None if alone else Following(self._store, directory, announcer, key, clock, limits)
         leasing = of(Leasing)(self._store, directory, limits, metrics, clock, spawn, notice, hints)
         acceptances = Acceptances(key, clock)
-        commits = of(Commits)(self._store, leasing, acceptances, limits, metrics, clock, shedding, following, notice)
+        sharing = Sharing(self._store, limits, metrics, spawn)
+        commits = of(Commits)(
+            self._store, leasing, acceptances, limits, metrics, clock, shedding, following, notice, sharing
+        )
         exchange = Exchange(commits, leasing, acceptances, limits, metrics, clock, broker, shedding)
         ordering = of(Ordering)(
             self._store, directory, key, creation, limits, metrics, clock, announcer, following, hints

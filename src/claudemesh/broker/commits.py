@@ -98,12 +98,13 @@ class Commits:
         shedding: Shedding,
         following: Following | None,
         notice: Callable[[str], Notice],
+        sharing: Sharing,
     ) -> None:
         """`following` is there where other nodes may change what an envelope was admitted under."""
         self._store = store
         self._leasing = leasing
         self._following = following
-        self._sharing = Sharing(store, limits)
+        self._sharing = sharing
         self._routes = Routes(leasing, limits, notice)
         self._acceptances = acceptances
         self._limits = limits
@@ -238,7 +239,7 @@ class Commits:
             for mailbox, used in zip(mailboxes, usages, strict=True):
                 # Those who fetch are reached also when a member has filled the mailboxes of all who are away.
                 own = Quota(limits.reserved_rows - used.rows, limits.reserved_bytes - used.size)
-                senders = await self._sharing.senders(mesh, mailbox.peer, used, coming)
+                senders = self._sharing.senders(mesh, mailbox.peer, used, coming)
                 left = (limits.mailbox_rows - used.rows, limits.mailbox_bytes - used.size)
                 quotas[mailbox] = Quota(*left, whole, own, senders)
         return quotas
