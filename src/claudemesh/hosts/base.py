@@ -157,7 +157,9 @@ def find_program(place: Place, name: str) -> str:
 
 
 def version_of(place: Place, program: str) -> str:
-    """What `--version` prints, up to the first blank; empty when it prints nothing."""
+    """What `--version` prints, up to the first blank; empty when it prints nothing, or there is no program."""
+    if not program:
+        return ""
     try:
         words = run_program(place, [program, "--version"]).split()
     except LocalError:

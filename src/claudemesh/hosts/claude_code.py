@@ -159,7 +159,7 @@ class ClaudeCode:
     def probe(self, place: Place) -> Probe:
         """Look for the program, and for our entries."""
         program = find_program(place, "claude")
-        version = version_of(place, program) if program else ""
+        version = version_of(place, program)
         return Probe(program, version, version in MEASURED_VERSIONS, is_set_up(self, place), "wakeable")
 
     def changes(self, place: Place) -> list[Change]:

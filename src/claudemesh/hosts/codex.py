@@ -157,7 +157,7 @@ class Codex:
     def probe(self, place: Place) -> Probe:
         """Look for the program and our entries, and whether a hook of ours has ever run."""
         program = find_program(place, "codex")
-        version = version_of(place, program) if program else ""
+        version = version_of(place, program)
         is_there = is_set_up(self, place)
         problems = (UNTRUSTED,) if is_there and not last_hook(place.config, NAME) else ()
         return Probe(program, version, version in MEASURED_VERSIONS, is_there, "wakeable", problems)

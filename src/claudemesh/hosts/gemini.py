@@ -64,7 +64,7 @@ class Gemini:
     def probe(self, place: Place) -> Probe:
         """Look for the program and our entries."""
         program = find_program(place, "gemini")
-        version = version_of(place, program) if program else ""
+        version = version_of(place, program)
         is_there = is_set_up(self, place)
         problems = (TRUST,) if is_there and not last_hook(place.config, NAME) else ()
         return Probe(program, version, version in MEASURED_VERSIONS, is_there, "turn", problems)

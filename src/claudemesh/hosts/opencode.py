@@ -93,7 +93,7 @@ class OpenCode:
     def probe(self, place: Place) -> Probe:
         """Look for the program and our entries."""
         program = find_program(place, "opencode")
-        version = version_of(place, program) if program else ""
+        version = version_of(place, program)
         is_there = _has_server(place) and plugin_file(place).exists()
         problems = (OUTDATED,) if is_there and _bytes(plugin_file(place)) != PLUGIN.read_bytes() else ()
         return Probe(program, version, version in MEASURED_VERSIONS, is_there, "wakeable", problems)
