@@ -169,12 +169,17 @@ async def test_who_is_revoked_on_one_node_loses_its_link_on_the_other(cluster: C
     assert notice.st is not None
 
 
+def without_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes hear nothing of each other, and do not ask either."""
+    monkeypatch.setattr(cluster_module.Cluster, "receive", lambda *_: None)
+    monkeypatch.setattr(cluster_module, "POLL_S", 3_600.0)
+
+
 async def test_nothing_is_stored_under_a_roster_that_another_node_has_moved(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without any hint or poll, the commit itself finds that the members have changed."""
-    monkeypatch.setattr(cluster_module.Cluster, "receive", lambda *_: None)
-    monkeypatch.setattr(cluster_module, "POLL_S", 3_600.0)
+    without_hints(monkeypatch)
     here, there = urls(cluster)
     owner, bob, carol = await wire.mesh_of(here, 3)
     await private_channel(here, owner, bob, carol)
@@ -192,8 +197,7 @@ async def test_a_subscription_on_one_node_counts_for_posts_on_the_other(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, although no hint arrives: who has asked for a channel misses none of its posts."""
-    monkeypatch.setattr(cluster_module.Cluster, "receive", lambda *_: None)
-    monkeypatch.setattr(cluster_module, "POLL_S", 3_600.0)
+    without_hints(monkeypatch)
     here, there = urls(cluster)
     owner, bob = await wire.mesh_of(here, 2)
     async with wire.member(here, owner) as owners, wire.member(there, bob) as bobs:
@@ -215,8 +219,7 @@ async def test_a_node_learns_from_a_message_that_it_is_behind(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sender that knows more of the roster than its node is not told that the recipient does not exist."""
-    monkeypatch.setattr(cluster_module.Cluster, "receive", lambda *_: None)
-    monkeypatch.setattr(cluster_module, "POLL_S", 3_600.0)
+    without_hints(monkeypatch)
     here, there = urls(cluster)
     owner, newcomer = wire.Identity(), wire.Identity()
     mesh = await wire.found(here, owner)
