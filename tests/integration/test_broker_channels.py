@@ -1,7 +1,6 @@
 """Posts and the members of channels through a real broker (docs/spec/broker.md §4.3)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,6 @@ def notice_of(delivery: messages.Delivery, broker: Broker) -> tuple[str, str, st
     assert delivery.st is not None
     body = statements.open_statement(delivery.st, "sys", broker.id)
     return body["ev"], body["id"], body["who"]
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def test_post_reaches_every_other_member_as_its_sender_wrote_it(broker: Broker) -> None:

@@ -1,7 +1,6 @@
 """Epochs of raw clients through a real broker (docs/spec/broker.md §4.3)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from claudemesh.protocol.roster import EVERYONE, GENERAL
 from tests import wire_client as wire
 from tests.brokers import BrokerProcess, serving
 from tests.channel_wire import DEPLOYS, REVIEWS, append, log_of, post_of, private_channel, refusal_of, refusal_of_epoch
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def test_epoch_reaches_every_member_with_its_own_slot(broker: Broker) -> None:

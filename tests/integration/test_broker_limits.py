@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -20,12 +19,6 @@ from claudemesh.protocol.link import Founder, LinkHolder
 from claudemesh.transport import connect
 from tests import wire_client as wire
 from tests.brokers import serving
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def is_alive(broker: Broker) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from claudemesh.errors import Refused
 from claudemesh.protocol import codec, messages
 from tests import wire_client as wire
 from tests.brokers import serving
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def refusal_of(sender: wire.Wire, envelope: messages.Send) -> Refused:

@@ -1,6 +1,5 @@
 """Posts that a broker must not take, and how many it takes (docs/spec/broker.md §4.3)."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,6 @@ from claudemesh.protocol.roster import EVERYONE, GENERAL
 from tests import wire_client as wire
 from tests.brokers import serving
 from tests.channel_wire import DEPLOYS, private_channel, refusal_of, refusal_of_epoch
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 @pytest.mark.parametrize(

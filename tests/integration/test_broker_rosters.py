@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,6 @@ from claudemesh.protocol.roster import Entry, Roster, sign_entry
 from claudemesh.types import UnixMillis
 from tests import wire_client as wire
 from tests.brokers import serving
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def upload(url: str, entries: list[Entry]) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,12 +14,6 @@ from claudemesh.protocol.roster import EVERYONE, GENERAL, SPACE
 from tests import wire_client as wire
 from tests.brokers import BrokerProcess, serving
 from tests.channel_wire import DEPLOYS, REVIEWS, append, audit_rows, post_of, private_channel
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    async with serving(tmp_path) as running:
-        yield running
 
 
 async def test_who_leaves_a_channel_loses_what_waited_of_it(broker: Broker) -> None:
