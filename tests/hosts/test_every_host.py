@@ -124,9 +124,9 @@ def test_a_request_that_fails_is_no_evidence(mesh: Mesh, session: Session) -> No
     mesh.wait_for_stages(message_id, ["offered", "read"])
 
 
-@pytest.mark.parametrize("session", ["claude-code", "opencode"], indirect=True)
+@only_wakeable
 def test_a_session_whose_turn_failed_is_woken_by_the_next_message(mesh: Mesh, session: Session) -> None:
-    """It waits, and nobody else would begin a turn; Codex alone tells no hook of such an end."""
+    """It waits, and nobody else would begin a turn; Codex tells no hook of such an end, its record alone."""
     is_broken = threading.Event()
     session.script = lambda _body, number: Fail(403) if is_broken.is_set() else [Say(f"reply {number}")]
     terminal = session.begin()
@@ -166,6 +166,45 @@ def test_a_turn_that_its_user_stopped_before_an_answer_loses_nothing(mesh: Mesh,
     mesh.wait_for_stages(message_id, ["offered", "read"])
     assert session.shown("the disk is full")[-1] == 1
     assert max(session.shown("the disk is full")) == 1
+
+
+@pytest.mark.parametrize("at", ["request", "tool"])
+@pytest.mark.parametrize("session", ["claude-code", "codex"], indirect=True)
+def test_a_session_that_its_user_stopped_is_idle_and_shown_what_waits(mesh: Mesh, session: Session, at: str) -> None:
+    """Claude Code is woken; Codex then leaves its own queue alone until its user speaks, and is not called."""
+    goes_on = threading.Event()
+    ask = session.kind.tool("mesh_ask")._replace(
+        input={"to": "alice.laptop", "question": "may I?", "timeout_s": THINKS_AT_MOST_S}
+    )
+
+    def script(_body: Body, number: int) -> list[Block]:
+        if number == 1 and at == "tool":
+            return [Say("I will ask"), ask]
+        if number == 1:
+            goes_on.wait(THINKS_AT_MOST_S)
+        return [Say(f"reply {number}")]
+
+    session.script = script
+    terminal = session.begin()
+    terminal.type("work on it")
+    session.wait_for_requests(2)
+    wait_until(lambda: session.status() == "busy", "it is busy", WITHIN_S)
+    if at == "tool":
+        wait_until(mesh.alice.inbox, "Alice is asked", WITHIN_S)
+    message_id = mesh.send("when you are done, rebase", to=session.address)
+
+    session.interrupt()
+    session.wait_until_idle()
+    goes_on.set()
+    reach = "wakeable" if session.host == "claude-code" else "turn"
+    wait_until(lambda: session.reach() == {session.host: reach}, f"it is reached so: {session.reach()}", WITHIN_S)
+    if reach == "turn":
+        terminal.press("C-u")
+        terminal.type("and now")
+
+    mesh.wait_for_stages(message_id, ["offered", "read"])
+    assert session.shown("when you are done, rebase")[2:] == [1]
+    wait_until(lambda: session.reach() == {session.host: "wakeable"}, "it can be woken again", WITHIN_S)
 
 
 def test_a_message_is_shown_once_across_prompts_tools_and_a_shorter_conversation(mesh: Mesh, session: Session) -> None:

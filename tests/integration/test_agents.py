@@ -314,6 +314,20 @@ def test_news_says_what_interrupts_and_what_wakes(pair: Pair, agent: Host) -> No
         assert next(busy_news) == news(1, 1, 1, interrupts=True)
 
 
+def test_what_came_while_a_session_was_busy_wakes_it_once_it_is_idle(pair: Pair, agent: Host) -> None:
+    """However its turn ended: nothing new has to come for that."""
+    agent.take("prompt")
+    with Client(pair.bob.config_dir / "daemon.sock", 60) as client:
+        told = client.stream("agent.news", {"host": agent.host, "key": agent.key})
+        assert next(told) == news(0, 0, 0)
+        pair.send("look")
+        assert next(told) == news(0, 1, 0)
+
+        agent.status(status="idle")
+
+        assert next(told) == news(0, 1, 0, wakes=True)
+
+
 def news(now: int, next_: int, low: int, *, interrupts: bool = False, wakes: bool = False) -> Any:
     waiting = {"now": now, "next": next_, "low": low, "doubtful": 0}
     return {"waiting": waiting, "interrupts": interrupts, "wakes": wakes}

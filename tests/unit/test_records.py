@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from claudemesh.hosts.records import findings
+from claudemesh.hosts.records import Rest, find_rest, findings
 from claudemesh.types import UnixMillis
 
 ID, OTHER = "0f" * 16, "1e" * 16
@@ -241,3 +241,58 @@ def test_of_a_record_that_is_not_there_nothing_is_concluded(host: str, tmp_path:
     empty.write_bytes(b"")
 
     assert [findings(host, path, {ID: OFFERED_AT}) for path in (tmp_path / "missing", empty)] == [None, None]
+
+
+# Whether a session waits for its user
+
+
+@pytest.mark.parametrize(
+    ("noted", "found"),
+    [
+        ({"status": "idle"}, Rest(OFFERED_AT)),
+        ({"status": "shell"}, Rest(OFFERED_AT)),
+        ({"status": "busy"}, None),
+        ({"status": "waiting"}, None),
+        ({"status": "idle", "sessionId": "another"}, None),
+        ({"status": "idle", "statusUpdatedAt": "now"}, None),
+        ({}, None),
+    ],
+)
+def test_claude_code_notes_of_a_process_whether_it_waits(tmp_path: Path, noted: Any, found: Rest | None) -> None:
+    """`shell`: a command runs in the background. In a question of its own, `waiting`, no turn can begin."""
+    record = tmp_path / "projects" / "api" / "s1.jsonl"
+    (tmp_path / "sessions").mkdir()
+    note = {"pid": 7, "sessionId": "s1", "statusUpdatedAt": OFFERED_AT} | noted
+    (tmp_path / "sessions" / "7.json").write_text(json.dumps(note))
+
+    assert find_rest("claude-code", record, "s1", 7) == found
+    assert find_rest("claude-code", record, "s1", 8) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        (["task_started"], None),
+        (["task_started", "task_complete"], Rest(OFFERED_AT)),
+        (["task_started", "turn_aborted"], Rest(OFFERED_AT, is_final=True)),
+        (["turn_aborted", "task_started", "token_count"], None),
+    ],
+)
+def test_a_rollout_of_codex_says_how_its_last_turn_stands(codex: Record, last: list[str], found: Rest | None) -> None:
+    """What follows an end, such as settings that apply, begins no turn; after a stop its queue waits for its user."""
+    codex.add(*(ended(None, kind) for kind in [*last, "thread_settings_applied"]))
+
+    assert find_rest("codex", codex.path, "s1", 7) == found
+
+
+def test_of_a_long_turn_that_does_not_end_nothing_is_concluded(codex: Record) -> None:
+    """Its end alone is looked at, whatever stands before."""
+    codex.add(ended(None, "task_started"), given("x" * 100_000))
+
+    assert find_rest("codex", codex.path, "s1", 7) is None
+
+
+@pytest.mark.parametrize("host", ["claude-code", "codex", "gemini", "opencode"])
+def test_where_a_host_has_noted_nothing_no_session_is_at_rest(host: str, tmp_path: Path) -> None:
+    """No such file, and a path of another shape."""
+    assert [find_rest(host, path, "s1", 7) for path in (tmp_path / "missing", Path("missing"))] == [None, None]

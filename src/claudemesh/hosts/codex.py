@@ -59,7 +59,8 @@ async def attend(daemon: "Daemon", session: AgentSession) -> None:
     calling: asyncio.Task[None] | None = None
     try:
         async for news in session.news():
-            if news.wakes and session.status == "idle" and (calling is None or calling.done()):
+            is_called = calling is not None and not calling.done()
+            if news.wakes and session.status == "idle" and session.reach == "wakeable" and not is_called:
                 calling = asyncio.create_task(_call(daemon, session))
     finally:
         for task in (watching, calling):
@@ -134,6 +135,8 @@ async def _evidence(session: AgentSession, call: HookCall) -> None:
         await session.doubt_handed()
     elif not is_settled:
         await confirm_by_event(session, call)
+    if call.event == "UserPromptSubmit" and session.reach == "turn":  # its queue goes on once its user has spoken
+        await session.set_reach("wakeable")
     if call.event == "Stop":
         await asyncio.to_thread(_note_idle, call)
 

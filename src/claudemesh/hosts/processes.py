@@ -1,6 +1,7 @@
 """The process of a host: found from the hook that it started, watched so that a killed session leaves presence.
 
-While it runs, what it was shown is looked for in its record of the conversation: no hook tells when a model answers.
+While it runs, what it was shown is looked for in its record of the conversation, and the end of a turn in what it has
+noted: no hook tells when a model answers, nor when its user stops it.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from claudemesh.daemon.agents import AgentSession
 from claudemesh.daemon.logs import log_event
 from claudemesh.errors import ClaudemeshError
+from claudemesh.hosts.idleness import note_idle
 from claudemesh.hosts.seen import forget, remembered
 from claudemesh.hosts.settling import settle_by_record
 
@@ -28,8 +30,10 @@ async def attend(daemon: "Daemon", session: AgentSession) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
         known = await asyncio.to_thread(remembered, daemon.config, session.host, session.key)
         is_gone = _is_gone(known)
+        record = known.get("transcript", "")
         try:
-            await settle_by_record(session, session.host, known.get("transcript", ""))
+            await settle_by_record(session, session.host, record)
+            await note_idle(session, record, known.get("process", ""))
         except ClaudemeshError as error:  # a full disk, say; what it was shown stays open until it can be stored
             log_event("hook_failed", code=error.code)
         if is_gone:

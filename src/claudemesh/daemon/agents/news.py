@@ -25,4 +25,4 @@ class News(NamedTuple):
     interrupts: bool
     """Whether something is worth a busy session's next tool."""
     wakes: bool
-    """Whether something is worth waking this session for, rather than another one."""
+    """Whether something is worth waking this session for, rather than another one; a busy one is not woken."""

@@ -17,7 +17,7 @@ from claudemesh.peer.credentials import require_no_credentials
 from claudemesh.peer.journal.offers import IN_DOUBT, OfferRow, Told, Wanted
 from claudemesh.peer.peer_session import PeerSession
 from claudemesh.protocol.messages import Status
-from claudemesh.types import MeshId
+from claudemesh.types import MeshId, UnixMillis
 
 DOUBT_AFTER_S: Final = 60.0
 """An offer that the host has not taken by then may or may not have been shown."""
@@ -59,6 +59,8 @@ class AgentSession:
         self.mesh = mesh
         """The only mesh that it speaks in; empty for every one."""
         self.status: Status = "idle"
+        self.status_at = UnixMillis(0)
+        """When that was last said of it."""
         self.reach: Reach = "asked"
         self.about = ""
         self.tags: tuple[str, ...] = ()
@@ -143,7 +145,8 @@ class AgentSession:
             places = [Place(face, self._wanted(moment)) for face in self._faces()]
             taken = await take_waiting(places, request, doubtful)
             self._note_offers(taken)
-        await self._set_status(status_after(moment, self.status, shown=bool(taken.offers)))
+        if moment != "inbox":  # to ask says nothing about a turn
+            await self.set_status(status_after(moment, self.status, shown=bool(taken.offers)))
         return taken._replace(waiting=(await self.waiting()).total)
 
     async def take_message(
@@ -234,7 +237,14 @@ class AgentSession:
 
     async def set_status(self, status: Status) -> None:
         """Say in presence whether it is `idle`, `busy` or `away`."""
-        await self._set_status(status)
+        self.status_at = UnixMillis(time.time_ns() // 1_000_000)
+        if status == self.status:
+            return
+        self.status = status
+        for face in self._faces():
+            with suppress(ClaudemeshError):  # without a link nobody is told; the next one begins with what holds then
+                await face.session.set_status(status)
+        self._registry.changed()
 
     async def set_reach(self, reach: Reach) -> None:
         """Tell the other peers how a message reaches this session."""
@@ -338,19 +348,11 @@ class AgentSession:
         for offer in offers:
             self._offered_at.pop(offer, None)
 
-    async def _set_status(self, status: Status) -> None:
-        if status == self.status:
-            return
-        self.status = status
-        for face in self._faces():
-            with suppress(ClaudemeshError):  # without a link nobody is told; the next one begins with what holds then
-                await face.session.set_status(status)
-        self._registry.changed()
-
     async def _news(self) -> News:
         waiting = await self.waiting()
         urgent = waiting.now if self.is_dnd else waiting.now + waiting.next
-        wakes = bool(urgent) and (await self._is_addressed() or self._registry.is_nominated(self))
+        is_free = self.status != "busy"
+        wakes = is_free and bool(urgent) and (await self._is_addressed() or self._registry.is_nominated(self))
         if wakes and self.told_at is None:
             self.told_at = time.monotonic()
         return News(waiting, bool(waiting.now), wakes)

@@ -1,7 +1,7 @@
-"""What a host's own record of a conversation says of our messages: whether a model has answered them.
+"""What a host's own record says: whether a model has answered our messages, and whether a session is at rest.
 
 A host keeps its conversations in files of JSON lines, for itself, to go on with them. After a kill, a failed request or
-an interrupted turn nobody else knows what its model was sent. Each module reads the record of one host.
+an interrupted turn nobody else knows what its model was sent. Each module reads what one host writes.
 """
 
 import importlib
@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from claudemesh.hosts.records.lines import Finding
+from claudemesh.hosts.records.lines import Finding, Rest
 from claudemesh.types import UnixMillis
 
-__all__ = ["Finding", "findings"]
+__all__ = ["Finding", "Rest", "find_rest", "findings"]
 
 _READERS: Final = {
     "claude-code": "claudemesh.hosts.records.claude_code",
     "codex": "claudemesh.hosts.records.codex",
     "gemini": "claudemesh.hosts.records.gemini",
 }
+_REST_READERS: Final = {
+    "claude-code": "claudemesh.hosts.records.claude_processes",
+    "codex": "claudemesh.hosts.records.codex",
+}
+"""Of hosts whose hooks do not tell of every end of a turn."""
 
 
 def findings(host: str, record: Path, offered: Mapping[str, UnixMillis]) -> dict[str, Finding] | None:
@@ -41,3 +46,21 @@ def findings(host: str, record: Path, offered: Mapping[str, UnixMillis]) -> dict
             return {one: reader.find(content, one, since) for one, since in offered.items()}
     except (OSError, ValueError):
         return None
+
+
+def find_rest(host: str, record: Path, session: str, process: int) -> Rest | None:
+    """Whether a session waits for its user, by what the host has noted last.
+
+    Args:
+        record: The file that the host named.
+        session: The host's own id of it.
+        process: The host's; 0 when it is not known.
+
+    Returns:
+        None while it works, and where the host does not say.
+    """
+    name = _REST_READERS.get(host)
+    if name is None:
+        return None
+    found: Rest | None = importlib.import_module(name).find_rest(record, session, process)
+    return found

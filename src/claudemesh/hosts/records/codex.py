@@ -1,10 +1,14 @@
 """Codex's record, its rollout: what went to the model and came from it, in order, and how each turn ended."""
 
 import mmap
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from claudemesh.hosts.records.lines import Finding, holds, is_since, lines, naming
+from claudemesh.hosts.records.lines import Finding, Rest, holds, is_since, last_lines, lines, naming, time_of
 from claudemesh.types import UnixMillis
+
+_STOPPED: Final = "turn_aborted"
+_TURNS: Final = frozenset({"task_started", "task_complete", _STOPPED})
 
 
 def find(content: mmap.mmap, message_id: str, since: UnixMillis) -> Finding:
@@ -22,6 +26,17 @@ def find(content: mmap.mmap, message_id: str, since: UnixMillis) -> Finding:
         elif found == "present" and _ends_a_turn(payload):
             return "answered"
     return found
+
+
+def find_rest(record: Path, session: str, process: int) -> Rest | None:
+    """Whether the last that it has of turns is the end of one; after one that was stopped its queue waits, too."""
+    for entry in last_lines(record):
+        payload = entry.get("payload")
+        kind = payload.get("type") if isinstance(payload, dict) else ""
+        if entry.get("type") == "event_msg" and kind in _TURNS:
+            at = time_of(entry)
+            return Rest(at, kind == _STOPPED) if at is not None and kind != "task_started" else None
+    return None
 
 
 def _is_input(payload: dict[str, Any]) -> bool:

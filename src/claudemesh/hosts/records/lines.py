@@ -4,6 +4,7 @@ import json
 import mmap
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from claudemesh.types import UnixMillis
@@ -15,6 +16,16 @@ Finding = Literal["absent", "abandoned", "present", "answered"]
 answered; it will never be sent. `present`: it is there, and no model has answered since. `answered`: one has.
 """
 RANKS: Final[dict[Finding, int]] = {"absent": 0, "abandoned": 1, "present": 2, "answered": 3}
+
+_LAST_BYTES: Final = 1 << 16
+
+
+class Rest(NamedTuple):
+    """A session waits for its user."""
+
+    since: UnixMillis
+    is_final: bool = False
+    """Whether its host begins no turn by itself before its user does."""
 
 
 class Line(NamedTuple):
@@ -45,6 +56,21 @@ def lines_before(content: mmap.mmap, begins: int) -> Iterator[Line]:
             yield Line(begins, entry)
 
 
+def last_lines(record: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects at the end of a file, the last one first; of a large file its last 64 KiB alone."""
+    try:
+        with record.open("rb") as file:
+            begins = max(0, file.seek(0, 2) - _LAST_BYTES)
+            file.seek(begins)
+            content = file.read(_LAST_BYTES)
+    except OSError:
+        return
+    for line in reversed(content.split(b"\n")):
+        entry = _object(line)
+        if entry is not None:
+            yield entry
+
+
 def naming(content: mmap.mmap, message_id: str) -> Iterator[int]:
     """Where each line begins that names a message, in a block or in any other way."""
     place = content.find(message_id.encode())
@@ -64,10 +90,16 @@ def holds(found: Any, message_id: str) -> bool:
 
 def is_since(entry: dict[str, Any], since: UnixMillis) -> bool:
     """Whether an entry was written at that time or later; one without a time counts."""
+    at = time_of(entry)
+    return at is None or at >= since
+
+
+def time_of(entry: dict[str, Any]) -> UnixMillis | None:
+    """When an entry was written; None where it does not say."""
     try:
-        return datetime.fromisoformat(str(entry["timestamp"])).timestamp() * 1_000 >= since
+        return UnixMillis(round(datetime.fromisoformat(str(entry["timestamp"])).timestamp() * 1_000))
     except (KeyError, ValueError):
-        return True
+        return None
 
 
 def _texts(found: Any) -> Iterator[str]:
