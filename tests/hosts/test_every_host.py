@@ -168,10 +168,13 @@ def test_a_turn_that_its_user_stopped_before_an_answer_loses_nothing(mesh: Mesh,
     assert max(session.shown("the disk is full")) == 1
 
 
-@pytest.mark.parametrize("at", ["request", "tool"])
-@pytest.mark.parametrize("session", ["claude-code", "codex"], indirect=True)
+@pytest.mark.parametrize(
+    ("session", "at"),
+    [*((host, at) for host in ("claude-code", "codex") for at in ("request", "tool")), ("gemini", "request")],
+    indirect=["session"],
+)
 def test_a_session_that_its_user_stopped_is_idle_and_shown_what_waits(mesh: Mesh, session: Session, at: str) -> None:
-    """Claude Code is woken; Codex then leaves its own queue alone until its user speaks, and is not called."""
+    """Claude Code is woken; the others leave the word to their user, also Codex with what stands in its own queue."""
     goes_on = threading.Event()
     ask = session.kind.tool("mesh_ask")._replace(
         input={"to": "alice.laptop", "question": "may I?", "timeout_s": THINKS_AT_MOST_S}
@@ -204,7 +207,36 @@ def test_a_session_that_its_user_stopped_is_idle_and_shown_what_waits(mesh: Mesh
 
     mesh.wait_for_stages(message_id, ["offered", "read"])
     assert session.shown("when you are done, rebase")[2:] == [1]
-    wait_until(lambda: session.reach() == {session.host: "wakeable"}, "it can be woken again", WITHIN_S)
+    reach = "wakeable" if session.kind.is_wakeable else "turn"
+    wait_until(lambda: session.reach() == {session.host: reach}, f"it is reached so: {session.reach()}", WITHIN_S)
+
+
+@pytest.mark.parametrize("session", ["codex"], indirect=True)
+def test_what_its_user_went_back_behind_before_an_answer_is_shown_again(mesh: Mesh, session: Session) -> None:
+    """The conversation then goes on from before it, without what was added to the prompt."""
+    goes_on = threading.Event()
+    session.script = thinks(lambda: goes_on.wait(THINKS_AT_MOST_S), 1)
+    terminal = session.begin()
+    message_id = mesh.send("the disk is full", "--intent", "ack", to=session.address)
+    terminal.type("look at it")
+    session.wait_for_requests(2)
+    wait_until(lambda: session.status() == "busy", "it is busy", WITHIN_S)
+    session.interrupt()
+    session.wait_until_idle()
+    goes_on.set()
+
+    terminal.press("Escape")
+    time.sleep(1)  # two at once would be one key with a modifier
+    terminal.press("Escape")
+    terminal.wait_for("rewind", WITHIN_S)
+    terminal.press("Enter")
+    terminal.wait_for("reverted to this point", WITHIN_S)
+    terminal.press("C-u")
+    terminal.type("something else")
+    session.wait_for_requests(3)
+
+    assert session.shown("the disk is full") == [0, 1, 1]
+    mesh.wait_for_stages(message_id, ["offered", "read"])
 
 
 def test_a_message_is_shown_once_across_prompts_tools_and_a_shorter_conversation(mesh: Mesh, session: Session) -> None:

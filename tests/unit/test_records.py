@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from claudemesh.hosts.records import Rest, find_rest, findings
+from claudemesh.hosts.records.gemini import was_stopped
 from claudemesh.types import UnixMillis
 
 ID, OTHER = "0f" * 16, "1e" * 16
@@ -183,6 +184,48 @@ def test_what_waits_in_the_queue_of_codex_is_not_in_its_record(codex: Record) ->
     assert codex.of() == "absent"
 
 
+@pytest.mark.parametrize(
+    ("answers_before", "goes_back_to", "answers_after", "found"),
+    [
+        (None, "hello", None, "abandoned"),
+        (None, "hello", "reply 2", "abandoned"),
+        ("reply 1", "hello", None, "answered"),
+        (None, "end", None, "present"),
+        (None, "end", "reply 2", "answered"),
+    ],
+)
+def test_what_a_user_of_codex_went_back_behind_is_abandoned_unless_it_was_answered(
+    tmp_path: Path, answers_before: str | None, goes_back_to: str, answers_after: str | None, found: str
+) -> None:
+    """The conversation goes on in another record, which says up to where it has the former one."""
+    day = tmp_path / "2026" / "11" / "30"
+    day.mkdir(parents=True)
+    former = Record(day / "rollout-1-thread7.jsonl", "codex").add(given("hello"), ended("reply 0"))
+    ends = former.path.stat().st_size
+    former.add(given(BLOCK), ended(answers_before))
+    ends = former.path.stat().st_size if goes_back_to == "end" else ends
+    base = {"thread_id": "thread7", "end_byte_offset": ends}
+    record = Record(day / "rollout-2-thread7_2.jsonl", "codex")
+
+    record.add({"type": "session_meta", "payload": {"history_base": base}}, given("no"), ended(answers_after))
+
+    assert record.of() == found
+
+
+def test_of_two_records_that_a_rollout_may_go_on_with_nothing_is_concluded(tmp_path: Path) -> None:
+    """It does not name the file."""
+    day = tmp_path / "2026" / "11" / "30"
+    day.mkdir(parents=True)
+    for number in (1, 2):
+        Record(day / f"rollout-{number}-thread7.jsonl", "codex").add(given(BLOCK))
+    base = {"thread_id": "thread7", "end_byte_offset": 0}
+    record = Record(day / "rollout-3-thread7.jsonl", "codex")
+
+    record.add({"type": "session_meta", "payload": {"history_base": base}}, given("no"), ended("reply 1"))
+
+    assert record.of() == "absent"
+
+
 # Gemini CLI
 
 
@@ -241,6 +284,23 @@ def test_of_a_record_that_is_not_there_nothing_is_concluded(host: str, tmp_path:
     empty.write_bytes(b"")
 
     assert [findings(host, path, {ID: OFFERED_AT}) for path in (tmp_path / "missing", empty)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        ([], False),
+        ([turn("4", "gemini", "reply 1")], False),
+        ([turn("4", "info", "Request cancelled.")], True),
+        ([turn("4", "info", "Request cancelled."), {"$set": {"messages": []}}], True),
+        ([turn("4", "error", "[API Error]")], False),
+    ],
+)
+def test_a_record_of_gemini_says_that_its_user_stopped_a_turn(gemini: Record, last: list[Any], found: bool) -> None:
+    """When it wrote last, which it notes after every line, does not matter."""
+    gemini.add(turn("3", "user", "go on"), *last, {"$set": {"lastUpdated": AFTER}})
+
+    assert was_stopped(gemini.path) is found
 
 
 # Whether a session waits for its user

@@ -10,6 +10,7 @@ from claudemesh.daemon.agents.moments import Moment, Reach
 from claudemesh.hosts.base import SERVER, Change, Place, Probe, Start, find_program, is_set_up, version_of
 from claudemesh.hosts.hooks import HookCall, HookTable, Shown, context_of, go_on
 from claudemesh.hosts.json_hooks import has_hooks, with_hooks, without_hooks
+from claudemesh.hosts.records.gemini import was_stopped
 from claudemesh.hosts.seen import last_hook, remember
 from claudemesh.hosts.settings import Kept, load, save, with_server, without_server
 from claudemesh.hosts.settling import settle_by_record
@@ -47,12 +48,19 @@ async def _evidence(session: AgentSession, call: HookCall) -> None:
         await session.doubt_handed()
 
 
+def _is_stopped(call: HookCall) -> bool:
+    """What such a turn would go on with is cancelled with it, and its end comes again at once, without end."""
+    return call.event == "AfterAgent" and was_stopped(Path(call.transcript))
+
+
 def _begin(daemon: "Daemon", call: HookCall) -> None:
     facts = {"process": str(call.process), "transcript": call.transcript}
     remember(daemon.config, NAME, call.session, facts)
 
 
-HOOKS: Final = HookTable(MOMENTS, _show, _evidence, _reach, begin=_begin, prompts=frozenset({"turn_end"}))
+HOOKS: Final = HookTable(
+    MOMENTS, _show, _evidence, _reach, begin=_begin, is_stopped=_is_stopped, prompts=frozenset({"turn_end"})
+)
 
 
 class Gemini:

@@ -122,6 +122,8 @@ class HookTable(NamedTuple):
     """Called when a session begins."""
     end: Callable[["Daemon", HookCall], None] = lambda _daemon, _call: None
     """Called when it ends."""
+    is_stopped: Callable[[HookCall], bool] = lambda _call: False
+    """Whether an event ends a turn that its user stopped, who has the word then: nothing is shown. May read files."""
     prompts: frozenset[Moment] = frozenset()
     """The moments whose text the host reports as a prompt, as if its user had typed it."""
 
@@ -216,9 +218,10 @@ async def _answer(daemon: "Daemon", call: HookCall) -> HookReply:
         await session.set_reach(table.reach(call))
         table.begin(daemon, call)
     await table.evidence(session, call)
-    if call.event in table.idles:
+    is_stopped = await asyncio.to_thread(table.is_stopped, call)
+    if call.event in table.idles or is_stopped:
         await session.set_status("idle")
-    if moment is None:
+    if moment is None or is_stopped:
         return HookReply()
     taken = await session.take(moment, f"{call.host}.{moment}")
     if taken.ids and moment in table.prompts:

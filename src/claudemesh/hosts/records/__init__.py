@@ -43,7 +43,7 @@ def findings(host: str, record: Path, offered: Mapping[str, UnixMillis]) -> dict
     reader = importlib.import_module(name)
     try:
         with record.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return {one: reader.find(content, one, since) for one, since in offered.items()}
+            return {one: reader.find(content, one, since, record) for one, since in offered.items()}
     except (OSError, ValueError):
         return None
 

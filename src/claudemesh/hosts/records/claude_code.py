@@ -6,6 +6,7 @@ in the model's place that no model wrote.
 """
 
 import mmap
+from pathlib import Path
 from typing import Any, Final
 
 from claudemesh.hosts.records.lines import RANKS, Finding, Line, holds, is_since, lines, lines_before, naming
@@ -15,7 +16,7 @@ _SAID: Final = frozenset({"user", "attachment"})
 _NO_MODEL: Final = "<synthetic>"
 
 
-def find(content: mmap.mmap, message_id: str, since: UnixMillis) -> Finding:
+def find(content: mmap.mmap, message_id: str, since: UnixMillis, record: Path) -> Finding:
     """What the record says of a message; of several places where it stands, the one that says most."""
     found: Finding = "absent"
     for begins in naming(content, message_id):

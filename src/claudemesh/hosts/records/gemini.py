@@ -5,13 +5,14 @@ is taken out of the conversation, and what was added to it is sent to no model.
 """
 
 import mmap
+from pathlib import Path
 from typing import Any
 
-from claudemesh.hosts.records.lines import Finding, holds, is_since, lines
+from claudemesh.hosts.records.lines import Finding, holds, is_since, last_lines, lines
 from claudemesh.types import UnixMillis
 
 
-def find(content: mmap.mmap, message_id: str, since: UnixMillis) -> Finding:
+def find(content: mmap.mmap, message_id: str, since: UnixMillis, record: Path) -> Finding:
     """What the record says of a message: answered once an entry of the model's comes after it."""
     found: Finding = "absent"
     if content.find(message_id.encode()) < 0:
@@ -32,6 +33,16 @@ def find(content: mmap.mmap, message_id: str, since: UnixMillis) -> Finding:
             return "answered"
         known.add(str(entry.get("id")))
     return found
+
+
+def was_stopped(record: Path) -> bool:
+    """Whether its user stopped the last turn: a note that says so ends it, or the list that is cut because of it."""
+    for entry in last_lines(record):
+        whole = entry.get("$set")
+        if isinstance(whole, dict) and "messages" not in whole:
+            continue
+        return isinstance(whole, dict) or entry.get("type") == "info"
+    return False
 
 
 def _is_said(entry: Any, message_id: str, since: UnixMillis) -> bool:
