@@ -59,13 +59,17 @@ async def attend(daemon: "Daemon", session: AgentSession) -> None:
     calling: asyncio.Task[None] | None = None
     try:
         async for news in session.news():
-            is_called = calling is not None and not calling.done()
-            if news.wakes and session.status == "idle" and session.reach == "wakeable" and not is_called:
+            if news.wakes and _is_callable(session) and (calling is None or calling.done()):
                 calling = asyncio.create_task(_call(daemon, session))
     finally:
         for task in (watching, calling):
             if task is not None:
                 task.cancel()
+
+
+def _is_callable(session: AgentSession) -> bool:
+    """Whether its queue may begin a turn: not after its user stopped one, nor once the queue has refused."""
+    return session.status == "idle" and session.reach == "wakeable"
 
 
 async def _call(daemon: "Daemon", session: AgentSession) -> None:
@@ -75,7 +79,7 @@ async def _call(daemon: "Daemon", session: AgentSession) -> None:
     for pause in CALL_AFTER_S if program else ():
         await asyncio.sleep(pause)
         waiting = await session.waiting()
-        if session.status != "idle" or not (waiting.now or waiting.next):
+        if not _is_callable(session) or not (waiting.now or waiting.next):
             return
         session.wake()
         if not await _queue(program, known, session.key):
