@@ -10,6 +10,7 @@ import pytest
 from tests.attacks import (
     audit_attacks,
     broker_attacks,
+    broker_sabotages,
     channel_attacks,
     channel_sabotages,
     handshake_attacks,
@@ -105,15 +106,15 @@ LOOPS: list[tuple[Sabotage, Attack]] = [
 ]
 VICTIMS = [*PEERS, *CHANNELS, *LOOPS]
 BROKERS: list[tuple[Sabotage, Callable[[], Awaitable[Outcome]]]] = [
-    (sabotages.no_hello_binding, broker_attacks.replay_a_hello),
-    (sabotages.no_hello_signature, broker_attacks.present_a_stolen_attestation),
-    (sabotages.revoked_members_enter, broker_attacks.present_an_expelled_member),
+    (broker_sabotages.no_hello_binding, broker_attacks.replay_a_hello),
+    (broker_sabotages.no_hello_signature, broker_attacks.present_a_stolen_attestation),
+    (broker_sabotages.revoked_members_enter, broker_attacks.present_an_expelled_member),
     (partial(sabotages.no_rule, "role"), broker_attacks.escalate),
-    (sabotages.rosters_together_have_no_end, broker_attacks.found_meshes_without_end),
-    (sabotages.rosters_together_have_no_end, broker_attacks.grow_rosters_without_end),
-    (sabotages.a_sender_may_have_a_whole_mailbox, mailbox_attacks.fill_the_mailbox_of_another),
-    (sabotages.a_sender_may_have_a_whole_mailbox, mailbox_attacks.fill_a_mailbox_with_posts),
-    (sabotages.what_a_removed_member_sent_stays, mailbox_attacks.leave_a_full_mailbox_behind),
+    (broker_sabotages.rosters_together_have_no_end, broker_attacks.found_meshes_without_end),
+    (broker_sabotages.rosters_together_have_no_end, broker_attacks.grow_rosters_without_end),
+    (broker_sabotages.a_sender_may_have_a_whole_mailbox, mailbox_attacks.fill_the_mailbox_of_another),
+    (broker_sabotages.a_sender_may_have_a_whole_mailbox, mailbox_attacks.fill_a_mailbox_with_posts),
+    (broker_sabotages.what_a_removed_member_sent_stays, mailbox_attacks.leave_a_full_mailbox_behind),
 ]
 
 
