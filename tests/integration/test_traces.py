@@ -18,7 +18,7 @@ from tests.clusters import until
 from tests.collector import Collector, attributes, collector
 from tests.nats_server import nats_server
 from tests.postgres import postgres_server
-from tests.processes import BrokerProcess, Machine, free_port, machine, start_broker, wait_until
+from tests.processes import BrokerProcess, Machine, free_port, introduce, machine, start_broker, wait_until
 
 EVERYTHING = {"OTEL_TRACES_SAMPLER": "always_on", "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
@@ -33,9 +33,7 @@ def collecting() -> Iterator[Collector]:
 def two_peers(directory: Path, broker: BrokerProcess) -> Iterator[tuple[Machine, Machine]]:
     """Alice and Bob, in one mesh."""
     with machine(directory, "alice") as alice, machine(directory, "bob") as bob:
-        alice.ok("mesh", "create", "team", "--broker", broker.url, "--name", "alice")
-        link = alice.ok("invite")["link"]
-        bob.ok("join", "-", "--name", "bob", stdin=link)
+        introduce(broker, alice, bob)
         yield alice, bob
 
 
