@@ -49,7 +49,8 @@ async def _measure(server: PostgresServer) -> dict[str, Figure]:
                 durable.append(await routing.one_round(to_broker, mesh, speakers, broker, until_deleted))
                 messages = routing.LINKS * routing.MESSAGES_PER_LINK
                 database_us.append((_server_cpu_s(server) - used) / messages * 1e6)
-                print(f"  round {turn + 1}: floor {routed[-1][0]:,.0f}/s, broker {durable[-1][0]:,.0f}/s", flush=True)
+                rates = f"floor {routed[-1][0]:,.0f}/s, broker {durable[-1][0]:,.0f}/s"
+                print(f"  round {turn + 1}: {rates}, {database_us[-1]:.0f} µs of PostgreSQL's", flush=True)
             lanes.close(to_broker + to_floor)
     rate, spent = statistics.median(rate for rate, _ in durable), statistics.median(cpu for _, cpu in durable)
     return {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from claudemesh.broker.store.base import AuditEvent, LinkId, Store, Stored, Usage
-from claudemesh.broker.store.postgres import DatabaseUrl, PostgresStore, connection, transaction
+from claudemesh.broker.store.postgres import DatabaseUrl, PostgresStore, connection, mailboxes, transaction
 from claudemesh.broker.store.postgres.lane import RECONNECT_MAX_S
 from claudemesh.errors import LocalError, UsageError
 from claudemesh.types import BrokerId, PeerId, SessionId
@@ -369,6 +369,30 @@ async def test_a_transaction_that_waited_reads_what_the_other_wrote(
         value = await opened.value("SHOW transaction_isolation")
 
     assert value == "read committed"
+
+
+async def test_acknowledged_rows_are_found_by_their_keys_after_a_mailbox_was_vacuumed_empty(
+    postgres: PostgresServer, stores: tuple[PostgresStore, PostgresStore]
+) -> None:
+    """The planner believes it empty then, and would compare each of its rows with each that was acknowledged."""
+    url = stores[0]._url.secret
+    postgres.sql(
+        "INSERT INTO mailbox (recipient, q, sender, message_id, kind, size, expires_at, accepted_at, payload)"
+        " SELECT i % 100, i, 1, md5(i::text), 'dm', 1300, 1, 1, repeat('x', 1300)::bytea"
+        " FROM generate_series(1, 20000) i",
+        url,
+    )
+    postgres.sql("DELETE FROM mailbox WHERE q <= 19980", url)
+    postgres.sql("VACUUM mailbox", url)
+    opened = await connection.connect(DatabaseUrl(url))
+    numbers = list(range(20_001, 23_201))
+
+    plan = await opened.fetch(f"EXPLAIN {mailboxes._DELETE}", [number % 100 for number in numbers], numbers)
+    await opened.close()
+
+    text = "\n".join(row[0] for row in plan)
+    assert text.count("Index Cond: ((recipient = k") == 2
+    assert "Join Filter" not in text
 
 
 async def test_label_that_the_database_cannot_hold_is_kept_as_far_as_it_can(

@@ -29,6 +29,8 @@ SETTINGS: Final = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # It does not mark what it finds dead, which each later look at a mailbox would find again until it is vacuumed.
+    "enable_bitmapscan": "off",
     "jit": "off",
 }
 

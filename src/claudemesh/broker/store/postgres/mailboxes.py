@@ -53,13 +53,19 @@ _FIRST_ANSWERS: Final = """
     ) m
 """
 _HASH: Final = "SELECT hash FROM audit_log WHERE mesh_id = $1 AND id = $2"
+# For the same reason rows are found one by one, and then deleted where they are. One that another node releases at that
+# moment is another version of itself and may stay: it is handed out once more, to a peer that knows its id.
 _DELETE: Final = """
     WITH unleased AS (
-        DELETE FROM leases l USING unnest($1::bigint[], $2::bigint[]) k (recipient, q)
-        WHERE l.recipient = k.recipient AND l.q = k.q
+        DELETE FROM leases WHERE ctid = ANY (ARRAY(
+            SELECT l.ctid FROM unnest($1::bigint[], $2::bigint[]) k (recipient, q)
+            CROSS JOIN LATERAL (SELECT ctid FROM leases WHERE recipient = k.recipient AND q = k.q LIMIT 1) l
+        ))
     )
-    DELETE FROM mailbox m USING unnest($1::bigint[], $2::bigint[]) k (recipient, q)
-    WHERE m.recipient = k.recipient AND m.q = k.q RETURNING m.recipient, m.q, size, shared
+    DELETE FROM mailbox WHERE ctid = ANY (ARRAY(
+        SELECT m.ctid FROM unnest($1::bigint[], $2::bigint[]) k (recipient, q)
+        CROSS JOIN LATERAL (SELECT ctid FROM mailbox WHERE recipient = k.recipient AND q = k.q LIMIT 1) m
+    )) RETURNING recipient, q, size, shared
 """
 _DELETE_UNSHARED: Final = """
     DELETE FROM payloads WHERE ref = ANY ($1::bigint[])

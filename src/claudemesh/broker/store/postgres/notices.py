@@ -13,9 +13,14 @@ from claudemesh.protocol import limits
 from claudemesh.types import UnixMillis
 
 _FOUND: Final = """
-    SELECT recipient, sender, message_id
+    SELECT k.recipient, k.sender, k.message_id
     FROM unnest($1::bigint[], $2::bigint[], $3::text[]) k (recipient, sender, message_id)
-    JOIN mailbox m USING (recipient, sender, message_id) WHERE m.kind = 'sys' AND m.shared IS NULL
+    CROSS JOIN LATERAL (
+        SELECT FROM mailbox
+        WHERE recipient = k.recipient AND sender = k.sender AND message_id = k.message_id AND kind = 'sys'
+            AND shared IS NULL
+        LIMIT 1
+    ) m
 """
 
 

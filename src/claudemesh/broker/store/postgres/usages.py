@@ -18,9 +18,10 @@ MAX_AGE_OF_MESH_S: Final = 30.0
 """All mailboxes of a mesh take longer to count than one."""
 
 _COUNT: Final = """
-    SELECT p.mesh_id, p.peer_id, count(*), sum(size)::bigint FROM unnest($1::text[], $2::text[]) k (mesh_id, peer_id)
-    JOIN peers p ON p.mesh_id = k.mesh_id AND p.peer_id = k.peer_id JOIN mailbox ON recipient = p.ref
-    GROUP BY 1, 2
+    SELECT p.mesh_id, p.peer_id, rows, size FROM unnest($1::text[], $2::text[]) k (mesh_id, peer_id)
+    JOIN peers p ON p.mesh_id = k.mesh_id AND p.peer_id = k.peer_id
+    CROSS JOIN LATERAL (SELECT count(*) AS rows, sum(size)::bigint AS size FROM mailbox WHERE recipient = p.ref) m
+    WHERE rows > 0
 """
 
 COUNT_ALL: Final = """
