@@ -252,8 +252,13 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    state = Path(f"/proc/{pid}/stat")
-    return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+    proc = Path(f"/proc/{pid}")
+    try:
+        is_zombie = (proc / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        # Killed, its first thread may have ended before the others, which hold its files and sockets until they do.
+        return not is_zombie or len(list((proc / "task").iterdir())) > 1
+    except (FileNotFoundError, ProcessLookupError):  # it has just gone, or this system keeps no such files
+        return not proc.parent.exists()
 
 
 def introduce(
