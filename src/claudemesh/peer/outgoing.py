@@ -98,7 +98,7 @@ class Outgoing(Pump[OutboxRow]):
 
     async def _fill(self, line: Line) -> None:
         """Bring rows from the journal into flight while there is room."""
-        while self._membership.frozen is None:
+        while not self._is_stopped():
             room = self._pace.allowance(self._runtime.now(), self._runtime.tempo.in_flight - len(self._flights))
             if room <= 0:
                 return
@@ -221,7 +221,7 @@ class Outgoing(Pump[OutboxRow]):
         return row.attestation is not None and await self._attesting.is_published(line, Digest(row.attestation))
 
     async def _resend_due(self, line: Line) -> None:
-        if self._membership.frozen is not None:
+        if self._is_stopped():
             return
         due = self._due()
         for flight in due:

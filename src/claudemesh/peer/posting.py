@@ -71,7 +71,7 @@ class Posting(Pump[PostRow]):
             await self._until_woken_or_due()
             await self._settle_accepted()
             await self._settle_refused(line)
-            if self._membership.frozen is None:
+            if not self._is_stopped():
                 await self._resubmit_due(line)
                 await self._fill(line)
 
